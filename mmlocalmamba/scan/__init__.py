@@ -1,0 +1,18 @@
+"""What a scan direction is: names, token orders and their inverses, as pure integer arithmetic."""
+
+from .directions import CANDIDATES, Direction, canonical_order, parse_direction, parse_directions
+from .orders import inverse_order, scan_order, scan_orders
+from .published import load_directions, published_directions
+
+__all__ = [
+    'CANDIDATES',
+    'Direction',
+    'canonical_order',
+    'inverse_order',
+    'load_directions',
+    'parse_direction',
+    'parse_directions',
+    'published_directions',
+    'scan_order',
+    'scan_orders',
+]
