@@ -25,8 +25,8 @@ def scan_order(direction: str | Direction, height: int, width: int, middle_token
         direction: The direction or its name.
         height: Rows of the map, >= 1.
         width: Columns of the map, >= 1.
-        middle_token: Insert an extra token, of index ``height * width``, in the middle of the sequence (position
-            ``len // 2`` of the padded one): the middle class token of LocalVim.
+        middle_token: Insert an extra token, of index ``height * width``, at position ``height * width // 2`` of the
+            sequence: the middle class token of LocalVim.
 
     Returns:
         int64 of shape (L_scan,) on the CPU; L_scan >= height * width counts the padding of the last windows.
@@ -52,7 +52,7 @@ def scan_order(direction: str | Direction, height: int, width: int, middle_token
     if direction.flip:
         order = order.flip(0)
     if middle_token:
-        middle = len(order) // 2
+        middle = height * width // 2
         order = torch.cat([order[:middle], order.new_tensor([height * width]), order[middle:]])
     return order
 

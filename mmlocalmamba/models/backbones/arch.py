@@ -1,0 +1,61 @@
+"""What both backbones check about their arguments."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+from mmlocalmamba.scan import load_directions, parse_directions
+
+
+def resolve_arch(
+    arch: str | Mapping[str, Any], zoo: Mapping[str, Mapping[str, Any]], keys: Collection[str], owner: str
+) -> dict[str, Any]:
+    """Look an architecture up by name, or check a dict that describes one.
+
+    Raises:
+        ValueError: If the name is unknown, or the dict lacks a key or has one too many.
+    """
+    if isinstance(arch, str):
+        if arch not in zoo:
+            raise ValueError(
+                f'{owner} has no arch {arch!r}: choose from {sorted(zoo)}, or give a dict with {sorted(keys)}'
+            )
+        return dict(zoo[arch])
+    if set(arch) != set(keys):
+        raise ValueError(f'a {owner} arch given as a dict has exactly the keys {sorted(keys)}; got {sorted(arch)}')
+    return dict(arch)
+
+
+def resolve_directions(directions: str | Sequence[Sequence[str]], depth: int) -> tuple[tuple[str, ...], ...]:
+    """Check the directions of every block; a string is the path of a JSON file that holds them.
+
+    Raises:
+        ValueError: If a direction is unknown, or there is not one list per block.
+        FileNotFoundError: If the file does not exist.
+    """
+    if isinstance(directions, str):
+        return parse_directions(load_directions(directions), depth)
+    return parse_directions(directions, depth)
+
+
+def resolve_out_indices(out_indices: Sequence[int], count: int, what: str) -> tuple[int, ...]:
+    """Check output indices; negative ones count from the end.
+
+    Raises:
+        ValueError: If there is none, one repeats, or one is out of range.
+    """
+    indices = tuple(out_indices)
+    resolved = tuple(index + count if index < 0 else index for index in indices)
+    if not resolved or len(set(resolved)) != len(resolved) or not all(0 <= index < count for index in resolved):
+        raise ValueError(
+            f'out_indices={indices} must name at least one of the {count} {what}, each once: 0 to {count - 1}, '
+            f'or from the end -1 to {-count}'
+        )
+    return resolved
+
+
+def check_range(name: str, value: float, low: float, high: float) -> None:
+    """Raise a ValueError unless low <= value <= high."""
+    if not low <= value <= high:
+        raise ValueError(f'{name}={value} is out of range: it must be between {low} and {high}')

@@ -1,0 +1,5 @@
+"""Image classification."""
+
+from .image_classifier import ClassificationHead, ImageClassifier
+
+__all__ = ['ClassificationHead', 'ImageClassifier']

@@ -1,0 +1,94 @@
+"""A backbone with a classification head (paper section 5.1)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch.nn.functional as F
+from mmengine.model import BaseModel, BaseModule
+from torch import Tensor, nn
+
+from mmlocalmamba.registry import MODELS
+
+HEAD_NORMS = {'LN': nn.LayerNorm, 'RMSNorm': nn.RMSNorm}
+
+
+@MODELS.register_module()
+class ClassificationHead(BaseModule):
+    """Normalise a map's tokens, average them, and classify.
+
+    Args:
+        in_channels: Channels C of the last map.
+        num_classes: Number of classes.
+        norm: ``'LN'`` (LocalVMamba) or ``'RMSNorm'`` (LocalVim).
+        init_cfg: mmengine's.
+
+    Raises:
+        ValueError: If ``norm`` is unknown.
+    """
+
+    def __init__(
+        self, in_channels: int, num_classes: int = 1000, norm: str = 'LN', init_cfg: dict[str, Any] | None = None
+    ) -> None:
+        super().__init__(init_cfg)
+        if norm not in HEAD_NORMS:
+            raise ValueError(f'norm={norm!r} is unknown: choose one of {sorted(HEAD_NORMS)}')
+        self.norm = HEAD_NORMS[norm](in_channels, eps=1e-5)
+        self.fc = nn.Linear(in_channels, num_classes)
+        nn.init.trunc_normal_(self.fc.weight, std=0.02)
+        nn.init.zeros_(self.fc.bias)
+
+    def forward(self, features: tuple[Tensor, ...]) -> Tensor:
+        """Classify the last of the features, a map (B, C, H, W) or vectors (B, C); returns logits (B, num_classes)."""
+        x = features[-1]
+        if x.dim() == 2:
+            return self.fc(self.norm(x))
+        return self.fc(self.norm(x.flatten(2).transpose(1, 2)).mean(1))
+
+
+@MODELS.register_module()
+class ImageClassifier(BaseModel):
+    """Classify images.
+
+    Args:
+        backbone: Config of a backbone whose last output is not normalised (``out_norm=False``): the head does that.
+        head: Config of a head.
+        data_preprocessor: mmengine's.
+        init_cfg: mmengine's.
+    """
+
+    def __init__(
+        self,
+        backbone: dict[str, Any],
+        head: dict[str, Any],
+        data_preprocessor: dict[str, Any] | None = None,
+        init_cfg: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__(data_preprocessor, init_cfg)
+        self.backbone = MODELS.build(backbone)
+        self.head = MODELS.build(head)
+
+    def forward(self, inputs: Tensor, labels: Tensor | None = None, mode: str = 'tensor') -> Any:
+        """Run the model in one of mmengine's modes.
+
+        Args:
+            inputs: Images (B, in_channels, H, W).
+            labels: int64 (B,) classes, or float (B, num_classes) soft targets; needed by ``'loss'``.
+            mode: ``'tensor'``: logits (B, num_classes); ``'loss'``: a dict with the cross-entropy; ``'predict'``: one
+                dict per image with ``pred_scores`` (num_classes,) and, if known, ``gt_label``.
+
+        Raises:
+            ValueError: If the mode is unknown, or labels are missing.
+        """
+        logits = self.head(self.backbone(inputs))
+        if mode == 'tensor':
+            return logits
+        if mode == 'loss':
+            if labels is None:
+                raise ValueError("mode='loss' needs labels")
+            return dict(loss=F.cross_entropy(logits.float(), labels))
+        if mode == 'predict':
+            scores = logits.float().softmax(-1)
+            truth = [None] * len(scores) if labels is None else labels
+            return [dict(pred_scores=score, gt_label=label) for score, label in zip(scores, truth, strict=True)]
+        raise ValueError(f"mode={mode!r} is unknown: choose 'tensor', 'loss' or 'predict'")

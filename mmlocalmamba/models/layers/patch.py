@@ -1,0 +1,63 @@
+"""Cutting an image into patches, and merging patches between stages."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class PatchEmbed(nn.Module):
+    """Embed non-overlapping patches, channels last, with LayerNorm if asked.
+
+    Args:
+        in_channels: Channels of the image.
+        dim: Channels C of the embedding.
+        patch_size: Side of a patch in pixels. Images are zero-padded at the bottom and right up to a multiple of it.
+        norm: Whether a LayerNorm follows.
+    """
+
+    def __init__(self, in_channels: int, dim: int, patch_size: int, norm: bool) -> None:
+        super().__init__()
+        self.patch_size = patch_size
+        self.proj = nn.Conv2d(in_channels, dim, patch_size, patch_size)
+        self.norm = nn.LayerNorm(dim) if norm else nn.Identity()
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Embed an image (B, in_channels, H, W) as a map (B, ceil(H / patch), ceil(W / patch), C).
+
+        Raises:
+            ValueError: If the image is smaller than a patch, or has another number of channels.
+        """
+        channels, height, width = image.shape[-3:]
+        if min(height, width) < self.patch_size:
+            raise ValueError(
+                f'the image is {height} x {width} pixels, smaller than one patch of {self.patch_size} x '
+                f'{self.patch_size}: resize or pad it first'
+            )
+        if channels != self.proj.in_channels:
+            raise ValueError(
+                f'the image has {channels} channels, but the backbone was built with in_channels={self.proj.in_channels}'
+            )
+        image = F.pad(image, (0, -width % self.patch_size, 0, -height % self.patch_size))
+        return self.norm(self.proj(image).permute(0, 2, 3, 1))
+
+
+class PatchMerging(nn.Module):
+    """Halve a map's resolution: 2 x 2 neighbours are joined, normalised and projected (Swin's, first version).
+
+    Args:
+        dim: Channels C in; 2C come out.
+    """
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(4 * dim)
+        self.reduction = nn.Linear(4 * dim, 2 * dim, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Merge a map (B, H, W, C) into (B, ceil(H / 2), ceil(W / 2), 2C); odd sides are zero-padded at the end."""
+        batch, height, width, channels = x.shape
+        x = F.pad(x, (0, 0, 0, width % 2, 0, height % 2))
+        # (row, column) parities in the order (0, 0), (1, 0), (0, 1), (1, 1)
+        x = x.view(batch, (height + 1) // 2, 2, (width + 1) // 2, 2, channels).permute(0, 1, 3, 4, 2, 5)
+        return self.reduction(self.norm(x.flatten(3)))
