@@ -1,0 +1,36 @@
+"""Finds ``mmcv._ext`` where the real one is missing. Imports the standard library only: it may run at start-up."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from importlib.machinery import ModuleSpec
+from importlib.util import find_spec, spec_from_file_location
+from types import ModuleType
+
+STAND_IN = 'mmlocalmamba.compat.mmcv_ext'
+
+
+class MmcvExtFinder:
+    """Meta path finder that answers ``mmcv._ext`` with our stand-in.
+
+    It sits at the end of ``sys.meta_path``, so it is only asked where Python itself found no compiled one.
+    """
+
+    @staticmethod
+    def find_spec(
+        fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        """Return the stand-in's spec under the name ``mmcv._ext``, None for any other name."""
+        if fullname != 'mmcv._ext':
+            return None
+        stand_in = find_spec(STAND_IN)
+        if stand_in is None or stand_in.origin is None:
+            return None
+        return spec_from_file_location(fullname, stand_in.origin)
+
+
+def install() -> None:
+    """Put the finder at the end of ``sys.meta_path``, once."""
+    if not any(getattr(finder, '__name__', None) == MmcvExtFinder.__name__ for finder in sys.meta_path):
+        sys.meta_path.append(MmcvExtFinder)
