@@ -45,7 +45,10 @@ def read_requirements(name: str) -> list[str]:
 
 
 def compile_arguments() -> tuple[list[str], list[str]]:
-    """Return compiler and linker arguments. torch chooses the C++ standard; the kernel picks its instructions at run time."""
+    """Return compiler and linker arguments.
+
+    torch chooses the C++ standard; instructions beyond the baseline are picked by the kernel at run time.
+    """
     import torch
 
     if sys.platform == 'win32':
@@ -80,32 +83,24 @@ def extensions() -> list[Extension]:
     ]
 
 
-class OptionalBuild(build_ext):
-    """Builds the extension with torch's build_ext; a failure leaves it out unless MMLOCALMAMBA_BUILD_EXT=1."""
+def optional_build_ext() -> type[build_ext]:
+    """Return torch's build_ext, made to leave out what fails to build unless MMLOCALMAMBA_BUILD_EXT=1."""
+    from torch.utils.cpp_extension import BuildExtension
 
-    def run(self) -> None:
-        """Build everything, or say why not."""
-        if not self.extensions:
-            return
-        try:
-            self._build_with_torch()
-        except Exception as error:
-            if os.environ.get('MMLOCALMAMBA_BUILD_EXT') == '1':
-                raise
-            notice(f'{type(error).__name__}: {error}')
-            self.extensions = []
+    class OptionalBuildExtension(BuildExtension):
+        def run(self) -> None:
+            try:
+                super().run()
+            except Exception as error:
+                if os.environ.get('MMLOCALMAMBA_BUILD_EXT') == '1':
+                    raise
+                notice(f'{type(error).__name__}: {error}')
+                self.extensions: list[Extension] = []
 
-    def _build_with_torch(self) -> None:
-        from torch.utils.cpp_extension import BuildExtension
+    return OptionalBuildExtension
 
-        builder = BuildExtension(self.distribution, use_ninja=find_spec('ninja') is not None)
-        for option, _, _ in self.user_options:
-            name = option.rstrip('=').replace('-', '_')
-            setattr(builder, name, getattr(self, name))
-        builder.ensure_finalized()
-        builder.inplace = self.inplace
-        builder.run()
 
+EXTENSIONS = extensions()
 
 setup(
     name='mmlocalmamba',
@@ -120,7 +115,7 @@ setup(
     python_requires='>=3.10',
     install_requires=read_requirements('runtime'),
     extras_require={name: read_requirements(name) for name in ('mminstall', 'openmmlab', 'optional', 'tests')},
-    ext_modules=extensions(),
-    cmdclass={'build_ext': OptionalBuild},
+    ext_modules=EXTENSIONS,
+    cmdclass={'build_ext': optional_build_ext()} if EXTENSIONS else {},
     zip_safe=False,
 )

@@ -1,12 +1,17 @@
-"""Finds ``mmcv._ext`` where the real one is missing. Imports the standard library only: it may run at start-up."""
+"""Finds ``mmcv._ext`` where the real one is missing.
+
+Python may run this file at every start (:mod:`mmlocalmamba.compat.startup` copies it): it imports next to nothing.
+"""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
-from importlib.machinery import ModuleSpec
-from importlib.util import find_spec, spec_from_file_location
-from types import ModuleType
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from importlib.machinery import ModuleSpec
+    from types import ModuleType
 
 STAND_IN = 'mmlocalmamba.compat.mmcv_ext'
 
@@ -21,10 +26,15 @@ class MmcvExtFinder:
     def find_spec(
         fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        """Return the stand-in's spec under the name ``mmcv._ext``, None for any other name."""
+        """Return the stand-in's spec under the name ``mmcv._ext``; None for any other name, or if it is uninstalled."""
         if fullname != 'mmcv._ext':
             return None
-        stand_in = find_spec(STAND_IN)
+        from importlib.util import find_spec, spec_from_file_location
+
+        try:
+            stand_in = find_spec(STAND_IN)
+        except ModuleNotFoundError:
+            return None
         if stand_in is None or stand_in.origin is None:
             return None
         return spec_from_file_location(fullname, stand_in.origin)
