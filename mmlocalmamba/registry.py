@@ -11,6 +11,11 @@ from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS as MMENGINE_OPTIM_WRAPP
 from mmengine.registry import TRANSFORMS as MMENGINE_TRANSFORMS
 from mmengine.registry import Registry
 
+from .compat.torch_load import register_safe_globals
+
+# Whoever uses our models is about to load their weights, and mmengine 0.10.7 has no list of its own.
+register_safe_globals()
+
 MODELS = Registry('model', parent=MMENGINE_MODELS, scope='mmlocalmamba', locations=['mmlocalmamba.models'])
 HOOKS = Registry('hook', parent=MMENGINE_HOOKS, scope='mmlocalmamba', locations=['mmlocalmamba.engine'])
 OPTIM_WRAPPER_CONSTRUCTORS = Registry(

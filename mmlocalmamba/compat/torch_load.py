@@ -8,9 +8,10 @@ mmengine 0.10.7 then fails, and onedl-mmengine loads again with full unpickling,
 from __future__ import annotations
 
 import argparse
-import functools
 import os
+import pickle
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -26,42 +27,46 @@ FORCE_SAFE = 'TORCH_FORCE_WEIGHTS_ONLY_LOAD'
 _HISTORY_METHODS = ('min', 'max', 'current', 'mean')
 # Every fixed-size number. The object dtype is left out: its arrays hold anything.
 _DTYPES = '?bhilqBHILQefdFD'
+_ZIP_START = b'PK\x03\x04'
 
 
 def _history_getattr(owner: object, name: str) -> Any:
     """Stand in for ``getattr`` in a checkpoint: HistoryBuffer's statistics and nothing else."""
     if owner is not HistoryBuffer or name not in _HISTORY_METHODS:
-        raise AttributeError(f'the checkpoint asks for the attribute {name!r} of {owner!r}, which is refused for safety')
+        raise pickle.UnpicklingError(f'it asks for the attribute {name!r} of {owner!r}')
     return getattr(HistoryBuffer, name)
 
 
-def safe_globals() -> list[tuple[Callable[..., Any], str]]:
-    """Return what MMEngine's checkpoints may hold: (object, its name in the file). None of it runs code of the file."""
-    core = np.core if NumpyVersion(np.__version__) < '2.0.0' else np._core
-    allowed: list[tuple[Callable[..., Any], str]] = [
-        (HistoryBuffer, 'mmengine.logging.history_buffer.HistoryBuffer'),
-        (_history_getattr, 'builtins.getattr'),
-        (ConfigDict, 'mmengine.config.config.ConfigDict'),
-        (argparse.Namespace, 'argparse.Namespace'),
-        (np.ndarray, 'numpy.ndarray'),
-        (np.dtype, 'numpy.dtype'),
-    ]
+def _under_name(function: Callable[..., Any], module: str, name: str) -> Callable[..., Any]:
+    """Return the function under the name that the file has for it; torch matches by name."""
+
+    def alias(*args: Any) -> Any:
+        return function(*args)
+
+    alias.__module__, alias.__name__, alias.__qualname__ = module, name, name
+    return alias
+
+
+def _safe_globals() -> list[Callable[..., Any]]:
+    """Return what MMEngine's checkpoints may hold beside tensors. None of it runs code that the file brings."""
+    core = import_module('numpy.core' if NumpyVersion(np.__version__) < '2.0.0' else 'numpy._core')
+    allowed: list[Callable[..., Any]] = [HistoryBuffer, ConfigDict, argparse.Namespace, np.ndarray, np.dtype]
+    allowed.append(_under_name(_history_getattr, 'builtins', 'getattr'))
     for package in ('numpy.core', 'numpy._core'):  # the file may come from either side of NumPy 2
-        allowed.append((core.multiarray._reconstruct, f'{package}.multiarray._reconstruct'))
-        allowed.append((core.multiarray.scalar, f'{package}.multiarray.scalar'))
-    kinds = {type(np.dtype(code)) for code in _DTYPES}
-    allowed += [(kind, f'{kind.__module__}.{kind.__qualname__}') for kind in sorted(kinds, key=str)]
-    return allowed
+        allowed.append(_under_name(core.multiarray._reconstruct, f'{package}.multiarray', '_reconstruct'))
+        allowed.append(_under_name(core.multiarray.scalar, f'{package}.multiarray', 'scalar'))
+    return allowed + [type(np.dtype(code)) for code in _DTYPES]
 
 
-@functools.lru_cache(maxsize=1)
+SAFE_GLOBALS = tuple(_safe_globals())
+
+
 def register_safe_globals() -> None:
-    """Register :func:`safe_globals` with torch, for this process, once."""
-    allowed = safe_globals()
-    if _takes_names():
-        torch.serialization.add_safe_globals(allowed)
-        return
-    torch.serialization.add_safe_globals([_named(function, name) for function, name in allowed])
+    """Let this process's ``torch.load(weights_only=True)`` read what MMEngine's checkpoints hold.
+
+    Call it before every load: onedl-mmengine takes its own, overlapping list out again after each of its loads.
+    """
+    torch.serialization.add_safe_globals(list(SAFE_GLOBALS))
 
 
 def refuse_unsafe_checkpoints() -> None:
@@ -75,23 +80,26 @@ def refuse_unsafe_checkpoints() -> None:
 
 
 def check_checkpoint(path: str | Path) -> None:
-    """Check that a checkpoint holds nothing that only full unpickling, which can run code, would load.
+    """Check that a checkpoint loads without full unpickling, which can run code; tensors' data stays on the disk.
 
-    Reads the names in the file, not its tensors. A file in torch's format of before version 1.6 is left to torch.load.
+    Does nothing where the user has set ``TORCH_FORCE_WEIGHTS_ONLY_LOAD=0``.
 
     Args:
         path: A local file.
 
     Raises:
-        ValueError: If it does. The message names the objects and says how to load a file that is trusted.
+        ValueError: If it does not. The message names what is in the way, and how to load a file that is trusted.
     """
-    register_safe_globals()
-    list_unsafe = getattr(torch.serialization, 'get_unsafe_globals_in_checkpoint', None)  # torch >= 2.6
-    if list_unsafe is None or os.environ.get(FORCE_SAFE) == '0' or not torch.serialization._is_zipfile_path(path):
+    if os.environ.get(FORCE_SAFE) == '0':
         return
-    unsafe = list_unsafe(path)
-    if unsafe:
+    with open(path, 'rb') as file:
+        is_zip = file.read(len(_ZIP_START)) == _ZIP_START
+    register_safe_globals()
+    try:
+        torch.load(path, map_location='cpu', weights_only=True, mmap=is_zip)
+    except pickle.UnpicklingError as error:
         raise ValueError(
-            f'the checkpoint {path} holds {", ".join(sorted(unsafe))}: loading them can run code that the file brings. '
-            f'If you trust who made it, set {FORCE_SAFE}=0 in the environment and run the command again.'
-        )
+            f'{path} is no checkpoint, or holds objects whose loading can run code that the file brings. '
+            f'If you trust who made it, set {FORCE_SAFE}=0 in the environment and run the command again. '
+            f'torch says: {error}'
+        ) from error
