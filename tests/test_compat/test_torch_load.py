@@ -124,7 +124,7 @@ def test_loads_again_after_mmengine_took_its_list_out(tmp_path, registered) -> N
 def test_hostile_file_is_refused_and_does_nothing(tmp_path, registered) -> None:
     path = save({'state_dict': {}, 'meta': Hostile(tmp_path / 'ran')}, tmp_path)
 
-    with pytest.raises(ValueError, match='(?s)checkpoint.pth.*posix.mkdir'):
+    with pytest.raises(ValueError, match=r'(?s)checkpoint.pth.*posix.mkdir'):
         check_checkpoint(path)
 
     assert not (tmp_path / 'ran').exists()
