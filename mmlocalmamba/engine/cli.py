@@ -1,0 +1,107 @@
+"""What ``tools/train.py`` and ``tools/test.py`` share: arguments in the mm conventions, and the config they make."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config, DictAction
+from mmengine.device import is_cuda_available, is_musa_available, is_npu_available
+from mmengine.logging import print_log
+from mmengine.registry import RUNNERS
+from mmengine.runner import Runner
+
+from .preflight import apply_pretrained
+
+
+def make_parser(description: str) -> argparse.ArgumentParser:
+    """Return a parser with the arguments that training and testing share; ``config`` is the first positional."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument('config', help='config file')
+    parser.add_argument('--work-dir', help='where logs and results go (default: work_dirs/<name of the config>)')
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        default={},
+        help='settings that override the config, as key=value; nested keys with dots, lists as key="[a,b]". '
+        'pretrained=<file or URL> gives the backbone its weights',
+    )
+    parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none', help='job launcher')
+    # torch.distributed passes the rank under either spelling
+    parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
+    return parser
+
+
+def load_config(args: argparse.Namespace) -> Config:
+    """Read the config and apply what the shared arguments say.
+
+    Args:
+        args: From a parser of :func:`make_parser`.
+
+    Returns:
+        The config, with ``launcher`` and ``work_dir`` set.
+
+    Raises:
+        FileNotFoundError: If there is no such config file.
+    """
+    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    if not Path(args.config).is_file():
+        raise FileNotFoundError(f'there is no config file {args.config!r} (relative paths start at {Path.cwd()})')
+    cfg = Config.fromfile(args.config)
+    cfg.merge_from_dict(args.cfg_options)
+    if 'pretrained' in args.cfg_options:
+        apply_pretrained(cfg, args.cfg_options['pretrained'])
+    cfg.launcher = args.launcher
+    cfg.work_dir = args.work_dir or cfg.get('work_dir') or str(Path('work_dirs') / Path(args.config).stem)
+    return cfg
+
+
+def use_amp(cfg: Config) -> None:
+    """Turn automatic mixed precision on, as ``--amp`` asks for.
+
+    Raises:
+        ValueError: If there is no accelerator: MMEngine's mixed precision does not run on the CPU.
+    """
+    if not has_accelerator():
+        raise ValueError('--amp needs a GPU, and PyTorch sees none here: leave it out to train in float32 on the CPU')
+    cfg.optim_wrapper.type = 'AmpOptimWrapper'
+    cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
+
+
+def fit_to_device(cfg: Config) -> None:
+    """Let a config that trains in mixed precision run where there is only a CPU: in float32, and the log says so."""
+    wrapper = cfg.get('optim_wrapper')
+    if has_accelerator() or not isinstance(wrapper, Mapping) or wrapper.get('type') != 'AmpOptimWrapper':
+        return
+    settings: dict[str, Any] = {
+        key: value for key, value in wrapper.items() if key not in ('loss_scale', 'dtype', 'use_fsdp')
+    }
+    cfg.optim_wrapper = {**settings, 'type': 'OptimWrapper'}
+    print_log('No GPU: the config asks for mixed precision, this run uses float32 on the CPU.', logger='current')
+
+
+def has_accelerator() -> bool:
+    """Tell whether MMEngine can train in mixed precision here."""
+    return is_cuda_available() or is_npu_available() or is_musa_available()
+
+
+def scale_learning_rate(cfg: Config) -> None:
+    """Scale the learning rate with the total batch size, as ``--auto-scale-lr`` asks for.
+
+    Raises:
+        ValueError: If the config does not say which batch size its learning rate was chosen for.
+    """
+    if 'base_batch_size' not in cfg.get('auto_scale_lr', {}):
+        raise ValueError(
+            '--auto-scale-lr needs auto_scale_lr = dict(base_batch_size=<the total batch that lr belongs to>) in the config'
+        )
+    cfg.auto_scale_lr.enable = True
+
+
+def make_runner(cfg: Config) -> Runner:
+    """Build MMEngine's Runner, or the one that ``runner_type`` names."""
+    return RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)

@@ -1,0 +1,5 @@
+"""Hooks for MMEngine's Runner."""
+
+from .non_finite import NonFiniteHook
+
+__all__ = ['NonFiniteHook']

@@ -1,0 +1,15 @@
+#!/usr/bin/env bash
+# Evaluate on several GPUs of this machine (and, with NNODES, NODE_RANK and MASTER_ADDR, of several machines).
+#   tools/dist_test.sh CONFIG CHECKPOINT GPUS [arguments of tools/test.py]
+set -euo pipefail
+if [ $# -lt 3 ]; then
+    sed -n '2,3p' "$0" >&2
+    exit 2
+fi
+config=$1 checkpoint=$2 gpus=$3
+shift 3
+cd "$(dirname "$0")/.."
+exec "${PYTHON:-python}" -m torch.distributed.run \
+    --nnodes="${NNODES:-1}" --node_rank="${NODE_RANK:-0}" --nproc_per_node="$gpus" \
+    --master_addr="${MASTER_ADDR:-127.0.0.1}" --master_port="${PORT:-29500}" \
+    tools/test.py "$config" "$checkpoint" --launcher pytorch "$@"
