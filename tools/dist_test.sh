@@ -8,8 +8,7 @@ if [ $# -lt 3 ]; then
 fi
 config=$1 checkpoint=$2 gpus=$3
 shift 3
-cd "$(dirname "$0")/.."
 exec "${PYTHON:-python}" -m torch.distributed.run \
     --nnodes="${NNODES:-1}" --node_rank="${NODE_RANK:-0}" --nproc_per_node="$gpus" \
     --master_addr="${MASTER_ADDR:-127.0.0.1}" --master_port="${PORT:-29500}" \
-    tools/test.py "$config" "$checkpoint" --launcher pytorch "$@"
+    "$(dirname "$0")"/test.py "$config" "$checkpoint" --launcher pytorch "$@"

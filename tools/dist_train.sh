@@ -8,8 +8,7 @@ if [ $# -lt 2 ]; then
 fi
 config=$1 gpus=$2
 shift 2
-cd "$(dirname "$0")/.."
 exec "${PYTHON:-python}" -m torch.distributed.run \
     --nnodes="${NNODES:-1}" --node_rank="${NODE_RANK:-0}" --nproc_per_node="$gpus" \
     --master_addr="${MASTER_ADDR:-127.0.0.1}" --master_port="${PORT:-29500}" \
-    tools/train.py "$config" --launcher pytorch "$@"
+    "$(dirname "$0")"/train.py "$config" --launcher pytorch "$@"

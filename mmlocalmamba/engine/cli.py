@@ -97,7 +97,7 @@ def scale_learning_rate(cfg: Config) -> None:
     """
     if 'base_batch_size' not in cfg.get('auto_scale_lr', {}):
         raise ValueError(
-            '--auto-scale-lr needs auto_scale_lr = dict(base_batch_size=<the total batch that lr belongs to>) in the config'
+            '--auto-scale-lr needs auto_scale_lr = dict(base_batch_size=<total batch of the lr>) in the config'
         )
     cfg.auto_scale_lr.enable = True
 

@@ -1,0 +1,181 @@
+"""Say what is installed, what is missing, and the line that installs it: ``python tools/doctor.py``.
+
+Ends with status 1 if something is missing or broken that training needs, else with 0.
+"""
+
+from __future__ import annotations
+
+import platform
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).resolve().parents[1]
+INSTALL_TORCH = 'pip install torch torchvision'
+INSTALL_MM = f'pip install -r {ROOT}/requirements/mminstall.txt'
+INSTALL_SELF = f'pip install -e {ROOT} --no-build-isolation'
+INSTALL_CV2 = 'pip install --force-reinstall --no-deps opencv-python-headless==4.12.0.88'
+FAMILIES = {
+    'mmengine': ('onedl-mmengine', 'mmengine'),
+    'mmcv': ('onedl-mmcv', 'mmcv', 'mmcv-lite'),
+    'mmdet': ('onedl-mmdetection', 'mmdet'),
+    'mmseg': ('onedl-mmsegmentation', 'mmsegmentation'),
+}
+
+
+class Finding(NamedTuple):
+    """One line of the report; ``fix`` says what to do about it, ``fatal`` that training will not run."""
+
+    name: str
+    text: str
+    fix: str | None = None
+    fatal: bool = False
+
+
+def installed(name: str) -> str | None:
+    """Return a distribution's version, None if it is not installed."""
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def check_python() -> Iterator[Finding]:
+    """Report the interpreter and the machine."""
+    yield Finding('Python', f'{platform.python_version()} ({sys.executable})')
+    yield Finding('system', f'{platform.system()} {platform.machine()}')
+
+
+def check_torch() -> Iterator[Finding]:
+    """Report PyTorch, its devices, and the compiler."""
+    try:
+        import torch
+    except ImportError as error:
+        yield Finding('torch', str(error), INSTALL_TORCH, fatal=True)
+        return
+    yield Finding('torch', f'{torch.__version__}, {torch.get_num_threads()} threads')
+    try:
+        import torchvision
+        from torchvision.ops import nms
+
+        nms(torch.zeros(1, 4), torch.zeros(1), 0.5)
+        yield Finding('torchvision', torchvision.__version__)
+    except (ImportError, RuntimeError) as error:  # built for another torch
+        yield Finding('torchvision', str(error), INSTALL_TORCH, fatal=True)
+    if torch.cuda.is_available():
+        yield Finding('CUDA', f'{torch.version.cuda}, {torch.cuda.device_count()} x {torch.cuda.get_device_name()}')
+    else:
+        yield Finding('CUDA', f'no GPU seen (torch was built for CUDA {torch.version.cuda or "none"})')
+
+
+def check_compiler() -> Iterator[Finding]:
+    """Report the compilers that build the C++ scan and CUDA operators."""
+    compiler = shutil.which('c++') or shutil.which('g++') or shutil.which('clang++') or shutil.which('cl')
+    advice = 'optional, builds the fast CPU scan: apt-get install g++ (macOS: xcode-select --install)'
+    yield Finding('C++ compiler', compiler or 'none', None if compiler else advice)
+    yield Finding('nvcc', shutil.which('nvcc') or 'none')
+
+
+def check_mm_packages() -> Iterator[Finding]:
+    """Report the mm packages, and two families installed over each other."""
+    for module, names in FAMILIES.items():
+        found = [f'{name} {installed(name)}' for name in names if installed(name)]
+        if not found:
+            yield Finding(module, 'missing', INSTALL_MM, fatal=module != 'mmseg')
+        elif len(found) > 1:
+            remove = ' '.join(name for name in names if installed(name))
+            fix = f'they overwrite each other: pip uninstall -y {remove}, then {INSTALL_MM}'
+            yield Finding(module, ' and '.join(found), fix, fatal=True)
+        else:
+            yield importable(module, found[0])
+
+
+def importable(module: str, text: str) -> Finding:
+    """Report whether an installed module can be imported."""
+    try:
+        import_module(module)
+    except Exception as error:  # whatever it is, training would meet it too
+        fix = 'pip install "setuptools<81"' if 'pkg_resources' in str(error) else INSTALL_MM
+        return Finding(module, f'{text}, but importing it fails: {type(error).__name__}: {error}', fix, fatal=True)
+    return Finding(module, text)
+
+
+def check_mmcv_operators() -> Iterator[Finding]:
+    """Report where mmcv's operators come from."""
+    from mmlocalmamba.compat import EXPLICIT_WAY, ext_state
+
+    texts = {
+        'compiled': "mmcv's own",
+        'stand-in': "torchvision's nms and roi_align stand in (enough for R-CNNs and UperNet)",
+        'missing': 'missing',
+    }
+    state = ext_state()
+    advice = f'optional, for programs that do not import mmlocalmamba: {EXPLICIT_WAY}'
+    yield Finding('mmcv._ext', texts[state], advice if state == 'stand-in' else None, fatal=state == 'missing')
+
+
+def check_opencv() -> Iterator[Finding]:
+    """Report whether OpenCV loads: two of its packages overwrite each other, and one of them wants libGL."""
+    try:
+        import cv2
+    except ImportError as error:
+        yield Finding('OpenCV', str(error), INSTALL_CV2, fatal=True)
+        return
+    yield Finding('OpenCV', f'{cv2.__version__} ({Path(cv2.__file__).parent})')
+
+
+def check_backends() -> Iterator[Finding]:
+    """Report the scan's back ends: which one 'auto' takes on each device, and why not the others."""
+    import torch
+
+    from mmlocalmamba.ops.backends import available_backends, backend_for
+
+    devices = ['cpu', 'cuda'] if torch.cuda.is_available() else ['cpu']
+    for device in devices:
+        yield Finding(f'scan on {device}', f'{backend_for(device, "auto")!r} is used')
+        for name, reason in available_backends(device).items():
+            yield Finding(f'  {name}', reason or 'usable')
+
+
+CHECKS: tuple[Callable[[], Iterator[Finding]], ...] = (
+    check_python,
+    check_torch,
+    check_compiler,
+    check_opencv,
+    check_mm_packages,
+    check_mmcv_operators,
+    check_backends,
+)
+
+
+def main() -> int:
+    """Print the report; returns the exit status."""
+    try:
+        import mmlocalmamba
+    except ImportError as error:
+        print(f'mmlocalmamba: {error}\n    -> {INSTALL_SELF}')
+        return 1
+    print(f'{"mmlocalmamba":14} {mmlocalmamba.__version__}')
+    fatal = False
+    for check in CHECKS:
+        try:
+            findings = list(check())
+        except ImportError as error:
+            findings = [Finding(check.__name__.removeprefix('check_'), str(error), fatal=True)]
+        for finding in findings:
+            print(f'{"!" if finding.fatal else " "} {finding.name:14} {finding.text}')
+            if finding.fix:
+                print(f'{"":17}-> {finding.fix}')
+        fatal = fatal or any(finding.fatal for finding in findings)
+    print(
+        '\nSomething that training needs is missing: see the lines marked with "!".' if fatal else '\nReady to train.'
+    )
+    return 1 if fatal else 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())
