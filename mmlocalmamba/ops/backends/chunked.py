@@ -1,2 +1,233 @@
-"""Placeholder until the chunked scan lands."""
-from .reference import backward, forward, states_shape, why_not  # noqa: F401
+"""The scan in plain PyTorch, a chunk of tokens at a time: for machines with neither a compiler nor Triton.
+
+Everything that does not depend on the previous state (the exponentials, the inputs' and outputs' products with B and C)
+is computed for a whole chunk in one call; only one fused multiply-add per token remains in a loop. On an accelerator,
+where launching a kernel costs more than running it, the sequence is also cut into segments that are scanned side by
+side, first for their final states alone; a short loop then carries the states from segment to segment. No exponential
+of a positive number is ever taken, so that nothing overflows. Memory is linear in tokens.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+CHUNK = 16
+"""Tokens whose states are held at once; one state in so many is kept for the backward."""
+
+SEGMENTS = 32
+"""Segments scanned side by side on accelerators."""
+
+
+def why_not(device_type: str) -> str | None:
+    """Say why this back end cannot run on a kind of device; None, for it can run anywhere."""
+    return None
+
+
+def _layout(device_type: str, length: int) -> tuple[int, int]:
+    """Give the number of segments and of chunks in each of them."""
+    segments = 1 if device_type == 'cpu' else min(SEGMENTS, -(-length // CHUNK))
+    return max(segments, 1), -(-length // (CHUNK * max(segments, 1)))
+
+
+def states_shape(u: Tensor, A: Tensor, order: Tensor) -> tuple[int, ...]:
+    """Give the shape of the states kept for the backward: the one before each chunk."""
+    segments, chunks = _layout(u.device.type, order.shape[1])
+    directions, channels, d_state = A.shape
+    return (chunks, segments, directions, u.shape[0], d_state, channels)
+
+
+class _Chunk(NamedTuple):
+    """Tokens of one chunk in scan order, T x S segments x K x Bt x features, and what the recurrence needs of them."""
+
+    rows: Tensor  # (T, S, K) positions to read from and to write gradients to; one past the end where there is none
+    u: Tensor
+    raw_dt: Tensor
+    dt: Tensor
+    B: Tensor
+    C: Tensor
+    decay: Tensor  # (T, S, K, Bt, N, D)
+
+
+class _Scan:
+    """One call's inputs, cut into segments and chunks."""
+
+    def __init__(
+        self, u: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, dt_bias: Tensor, order: Tensor
+    ) -> None:
+        self.spatial = u.dim() == 3
+        self.compute = torch.promote_types(u.dtype, torch.float32)
+        self.batch, self.length = u.shape[0], order.shape[1]
+        self.directions, self.channels, self.d_state = A.shape
+        self.segments, self.chunks = _layout(u.device.type, self.length)
+        if self.spatial:
+            u = u.unsqueeze(2).expand(-1, -1, self.directions, -1)
+        self.tokens = tuple(x.permute(1, 2, 0, 3) for x in (u, dt, B, C))
+        self.A = A.to(self.compute).transpose(1, 2).unsqueeze(1)  # (K, 1, N, D)
+        self.D, self.dt_bias = (x.to(self.compute).unsqueeze(1) for x in (D, dt_bias))
+        self.k = torch.arange(self.directions, device=u.device)
+        places = F.pad(order.long(), (0, self.padded_length - self.length), value=-1)
+        if self.spatial:
+            rows = places
+        else:
+            steps = torch.arange(self.padded_length, device=u.device)
+            rows = torch.where(steps < self.length, steps, -1).expand_as(places)
+        self.rows, self.places = (self._cut(x) for x in (rows, places))
+
+    @property
+    def padded_length(self) -> int:
+        return self.segments * self.chunks * CHUNK
+
+    def _cut(self, index: Tensor) -> Tensor:
+        """(K, padded length) -> (chunks, T, S, K)."""
+        return index.view(self.directions, self.segments, self.chunks, CHUNK).permute(2, 3, 1, 0)
+
+    def take(self, x: Tensor, rows: Tensor) -> Tensor:
+        """Gather (L, K, Bt, F) at (T, S, K) rows, zero where the row is -1."""
+        return x[rows.clamp(min=0), self.k].to(self.compute) * (rows >= 0)[..., None, None]
+
+    def chunk(self, index: int) -> _Chunk:
+        rows = self.rows[index]
+        u, dt, B, C = (self.take(x, rows) for x in self.tokens)
+        raw_dt = dt + self.dt_bias
+        dt = F.softplus(raw_dt)
+        return _Chunk(rows, u, raw_dt, dt, B, C, torch.mul(dt.unsqueeze(-2), self.A).exp_())
+
+    def states(self, chunk: _Chunk, state: Tensor) -> Tensor:
+        """Run the recurrence over a chunk: states (T, S, K, Bt, N, D) after each token."""
+        states = chunk.B.unsqueeze(-1) * (chunk.dt * chunk.u).unsqueeze(-2)
+        for step, decay in zip(states, chunk.decay, strict=True):
+            state = step.addcmul_(decay, state)
+        return states
+
+    def grad_states(self, chunk: _Chunk, grad: Tensor, incoming: Tensor) -> Tensor:
+        """Run the recurrence backwards: gradients of the states; ``incoming`` is the one past the chunk, decayed."""
+        grads = chunk.C.unsqueeze(-1) * grad.unsqueeze(-2)
+        grads[-1] += incoming
+        for step in reversed(range(CHUNK - 1)):
+            grads[step].addcmul_(chunk.decay[step + 1], grads[step + 1])
+        return grads
+
+    def zero_state(self) -> Tensor:
+        shape = (self.segments, self.directions, self.batch, self.d_state, self.channels)
+        return self.A.new_zeros(shape)
+
+    def carry(self, local: Tensor, total_dt: Tensor, reverse: bool = False) -> Tensor:
+        """Turn each segment's own contribution to the state that leaves it into the state that enters it."""
+        decay = torch.exp(total_dt.unsqueeze(-2) * self.A)
+        entering = torch.zeros_like(local)
+        steps = range(self.segments - 1, 0, -1) if reverse else range(self.segments - 1)
+        for step in steps:
+            entering[step - 1 if reverse else step + 1] = torch.addcmul(local[step], decay[step], entering[step])
+        return entering
+
+    def entering_states(self) -> Tensor:
+        """Find the state that enters each segment."""
+        state = self.zero_state()
+        if self.segments == 1:
+            return state
+        total_dt = torch.zeros_like(state[..., 0, :])
+        for index in range(self.chunks):
+            chunk = self.chunk(index)
+            state = self.states(chunk, state)[-1].clone()
+            total_dt += chunk.dt.sum(0)
+        return self.carry(state, total_dt)
+
+    def entering_grads(self, grad_y: Tensor) -> Tensor:
+        """Find the gradient that comes to each segment's last state from the next segment."""
+        grad = self.zero_state()
+        if self.segments == 1:
+            return grad
+        total_dt = torch.zeros_like(grad[..., 0, :])
+        for index in reversed(range(self.chunks)):
+            chunk = self.chunk(index)
+            grads = self.grad_states(chunk, self.take(grad_y, self.places[index]), grad)
+            grad = chunk.decay[0] * grads[0]
+            total_dt += chunk.dt.sum(0)
+        return self.carry(grad, total_dt, reverse=True)
+
+    def buffer(self, num_tokens: int, features: int) -> Tensor:
+        """Make room for features of every token and direction, and for one more that takes what nobody wants."""
+        return self.A.new_zeros(num_tokens + 1, self.directions, self.batch, features)
+
+    def put(self, buffer: Tensor, rows: Tensor, value: Tensor) -> None:
+        """Scatter (T, S, K, Bt, F) into a buffer; what belongs to no token goes to its last row."""
+        buffer[rows.masked_fill(rows < 0, buffer.shape[0] - 1), self.k] = value
+
+
+def forward(
+    u: Tensor,
+    dt: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor,
+    dt_bias: Tensor,
+    order: Tensor,
+    num_tokens: int,
+    keep_states: bool,
+) -> tuple[Tensor, Tensor]:
+    """Scan; returns y and, if asked to keep them, the states before each chunk."""
+    scan = _Scan(u, dt, A, B, C, D, dt_bias, order)
+    kept = scan.A.new_empty(states_shape(u, A, order) if keep_states else (0,))
+    out = scan.buffer(num_tokens, scan.channels)
+    state = scan.entering_states()
+    for index in range(scan.chunks):
+        if keep_states:
+            kept[index] = state
+        chunk = scan.chunk(index)
+        states = scan.states(chunk, state)
+        y = torch.matmul(chunk.C.unsqueeze(-2), states).squeeze(-2).addcmul_(scan.D, chunk.u)
+        scan.put(out, scan.places[index], y)
+        state = states[-1].clone()
+    return out[:num_tokens].permute(2, 1, 0, 3).to(u.dtype).contiguous(), kept
+
+
+def backward(
+    grad_y: Tensor,
+    u: Tensor,
+    dt: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor,
+    dt_bias: Tensor,
+    order: Tensor,
+    states: Tensor,
+    num_tokens: int,
+) -> tuple[Tensor, ...]:
+    """Compute each chunk's states again, and run the recurrence backwards; returns the gradients of the seven tensors."""
+    scan = _Scan(u, dt, A, B, C, D, dt_bias, order)
+    grad_y = grad_y.permute(2, 1, 0, 3)
+    buffers = [scan.buffer(u.shape[1], x.shape[-1]) for x in (u, dt, B, C)]
+    d_A, d_D, d_dt_bias = torch.zeros_like(scan.A), torch.zeros_like(scan.D), torch.zeros_like(scan.dt_bias)
+    incoming = scan.entering_grads(grad_y)
+    for index in reversed(range(scan.chunks)):
+        chunk = scan.chunk(index)
+        grad = scan.take(grad_y, scan.places[index])
+        after = scan.states(chunk, states[index])
+        d_C = torch.matmul(after, grad.unsqueeze(-1)).squeeze(-1)
+        d_states = scan.grad_states(chunk, grad, incoming)
+        incoming = chunk.decay[0] * d_states[0]
+        d_B = torch.matmul(d_states, (chunk.dt * chunk.u).unsqueeze(-1)).squeeze(-1)
+        d_input = torch.matmul(chunk.B.unsqueeze(-2), d_states).squeeze(-2)
+        d_exponent = d_states.mul_(chunk.decay)  # times the state before each token:
+        d_exponent[1:] *= after[:-1]
+        d_exponent[0] *= states[index]
+        d_dt = (d_exponent * scan.A).sum(-2).addcmul_(d_input, chunk.u)
+        d_A += d_exponent.mul_(chunk.dt.unsqueeze(-2)).sum((0, 1, 3)).unsqueeze(1)
+        d_dt *= torch.sigmoid(chunk.raw_dt)
+        d_u = torch.addcmul(d_input * chunk.dt, scan.D, grad)
+        d_D += (grad * chunk.u).sum((0, 1, 3)).unsqueeze(1)
+        d_dt_bias += d_dt.sum((0, 1, 3)).unsqueeze(1)
+        for buffer, value in zip(buffers, (d_u, d_dt, d_B, d_C), strict=True):
+            scan.put(buffer, chunk.rows, value)
+    d_u, d_dt, d_B, d_C = (buffer[:-1].permute(2, 0, 1, 3) for buffer in buffers)
+    if scan.spatial:
+        d_u = d_u.sum(2)
+    d_A, d_D, d_dt_bias = d_A.squeeze(1).transpose(1, 2), d_D.squeeze(1), d_dt_bias.squeeze(1)
+    grads, inputs = (d_u, d_dt, d_A, d_B, d_C, d_D, d_dt_bias), (u, dt, A, B, C, D, dt_bias)
+    return tuple(grad.to(x.dtype).contiguous() for grad, x in zip(grads, inputs, strict=True))
