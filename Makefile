@@ -19,20 +19,19 @@ setup: $(READY)
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "mmlocalmamba needs Python 3.10 or newer: make PYTHON=python3.12")'
-	@echo "==> 1/4 virtual environment in $(VENV)"
+	@echo "==> 1/3 virtual environment in $(VENV)"
 	$(PYTHON) -m venv $(VENV)
 
 # opencv-python and opencv-python-headless come as dependencies of the mm packages and overwrite each other's files. The
 # headless one must come last: the other one needs libGL, which a bare machine does not have.
 $(READY): setup.py mmlocalmamba/version.py $(wildcard requirements/*.txt) $(NATIVE) | $(VENV)/bin/python
-	@echo "==> 2/4 PyTorch"
-	$(BIN)/pip install $(TORCH)
-	@echo "==> 3/4 MMDetection, MMSegmentation and what they need"
+	@echo "==> 2/3 PyTorch, MMDetection, MMSegmentation and what they need"
 	$(BIN)/pip install -r requirements/build.txt -r requirements/runtime.txt -r requirements/mminstall.txt -r requirements/tests.txt $(TORCH)
 	$(BIN)/pip install --force-reinstall --no-deps $$(grep -h '^opencv-python-headless' requirements/mminstall.txt)
-	@echo "==> 4/4 mmlocalmamba and its C++ scan"
-	$(BIN)/pip install -v --no-build-isolation --no-deps -e . 2>&1 | tee $(VENV)/build.log | grep -A 3 '^ *\*\*\*\*\*\*' || true
+	@echo "==> 3/3 mmlocalmamba and its C++ scan"
+	$(BIN)/pip install -v --no-build-isolation --no-deps -e . 2>&1 | tee $(VENV)/build.log | grep -A 1 'mmlocalmamba: the C++ scan' || true
 	@$(BIN)/python -c 'import mmlocalmamba' || (tail -n 40 $(VENV)/build.log; exit 1)
+	$(BIN)/python -m mmlocalmamba.compat enable
 	$(BIN)/python tools/doctor.py
 	@touch $@
 

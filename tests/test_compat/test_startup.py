@@ -5,14 +5,22 @@ from pathlib import Path
 import pytest
 
 from mmlocalmamba.compat.__main__ import main
-from mmlocalmamba.compat.startup import disable, enable, files, is_enabled
+from mmlocalmamba.compat.startup import MODULE, disable, enable, files, is_enabled
 
-# `site.addsitedir` does for a temporary folder what Python does for site-packages at its start.
-START = 'import sys, site; sys.path.insert(0, {root!r}); site.addsitedir({folder!r}); '
+# `site.addsitedir` does for a temporary folder what Python does for site-packages at its start. What this environment
+# itself may have enabled is taken out before.
+START = """
+import sys, site
+sys.meta_path[:] = [finder for finder in sys.meta_path if getattr(finder, '__name__', '') != 'MmcvExtFinder']
+sys.modules.pop({module!r}, None)
+sys.path.insert(0, {folder!r})
+sys.path.append({root!r})
+site.addsitedir({folder!r})
+"""
 
 
 def run(code: str, folder: Path, root: Path, cwd: Path) -> subprocess.CompletedProcess:
-    start = START.format(root=str(root), folder=str(folder))
+    start = START.format(root=str(root), folder=str(folder), module=MODULE)
     return subprocess.run([sys.executable, '-c', start + code], capture_output=True, text=True, cwd=cwd)
 
 
@@ -22,6 +30,12 @@ def test_plain_mmdet_works_when_enabled(tmp_path, repo_dir) -> None:
     done = run("from mmdet.apis import DetInferencer; print('ok')", tmp_path, repo_dir, tmp_path)
 
     assert done.stdout.strip().endswith('ok'), done.stderr
+
+
+def test_nothing_is_found_when_not_enabled(tmp_path, repo_dir) -> None:
+    done = run("import importlib.util; print(importlib.util.find_spec('mmcv._ext'))", tmp_path, repo_dir, tmp_path)
+
+    assert done.stdout.strip() == 'None' or 'mmcv/_ext' in done.stdout, done.stderr
 
 
 def test_start_up_imports_neither_torch_nor_the_package(tmp_path, repo_dir) -> None:
