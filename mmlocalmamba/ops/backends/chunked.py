@@ -15,8 +15,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-CHUNK = 16
-"""Tokens whose states are held at once; one state in so many is kept for the backward."""
+CHUNK_BYTES = 1 << 21
+"""Size that the states of a chunk should have: that of a processor's second-level cache."""
+
+CHUNK_LENGTHS = (8, 32)
+"""Fewest and most tokens in a chunk. One state per chunk is kept for the backward."""
 
 SEGMENTS = 32
 """Segments scanned side by side on accelerators."""
@@ -27,17 +30,33 @@ def why_not(device_type: str) -> str | None:
     return None
 
 
-def _layout(device_type: str, length: int) -> tuple[int, int]:
-    """Give the number of segments and of chunks in each of them."""
-    segments = 1 if device_type == 'cpu' else min(SEGMENTS, -(-length // CHUNK))
-    return max(segments, 1), -(-length // (CHUNK * max(segments, 1)))
+class _Layout(NamedTuple):
+    """How a sequence is cut: into segments side by side, these into chunks, these into tokens."""
+
+    segments: int
+    chunks: int
+    chunk: int
+
+
+def _layout(device_type: str, length: int, state_size: int) -> _Layout:
+    """Cut a sequence of ``length`` tokens whose state has ``state_size`` numbers."""
+    shortest, longest = CHUNK_LENGTHS
+    if device_type != 'cpu':
+        segments = max(1, min(SEGMENTS, length // shortest))
+        return _Layout(segments, -(-length // (shortest * segments)), shortest)
+    chunk = max(shortest, min(longest, CHUNK_BYTES // (4 * max(state_size, 1))))
+    return _Layout(1, -(-length // chunk), chunk)
+
+
+def _layout_of(u: Tensor, A: Tensor, order: Tensor) -> _Layout:
+    return _layout(u.device.type, order.shape[1], u.shape[0] * A.numel())
 
 
 def states_shape(u: Tensor, A: Tensor, order: Tensor) -> tuple[int, ...]:
     """Give the shape of the states kept for the backward: the one before each chunk."""
-    segments, chunks = _layout(u.device.type, order.shape[1])
+    layout = _layout_of(u, A, order)
     directions, channels, d_state = A.shape
-    return (chunks, segments, directions, u.shape[0], d_state, channels)
+    return (layout.chunks, layout.segments, directions, u.shape[0], d_state, channels)
 
 
 class _Chunk(NamedTuple):
@@ -62,7 +81,7 @@ class _Scan:
         self.compute = torch.promote_types(u.dtype, torch.float32)
         self.batch, self.length = u.shape[0], order.shape[1]
         self.directions, self.channels, self.d_state = A.shape
-        self.segments, self.chunks = _layout(u.device.type, self.length)
+        self.segments, self.chunks, self.chunk_length = _layout_of(u, A, order)
         if self.spatial:
             u = u.unsqueeze(2).expand(-1, -1, self.directions, -1)
         self.tokens = tuple(x.permute(1, 2, 0, 3) for x in (u, dt, B, C))
@@ -79,11 +98,11 @@ class _Scan:
 
     @property
     def padded_length(self) -> int:
-        return self.segments * self.chunks * CHUNK
+        return self.segments * self.chunks * self.chunk_length
 
     def _cut(self, index: Tensor) -> Tensor:
         """(K, padded length) -> (chunks, T, S, K)."""
-        return index.view(self.directions, self.segments, self.chunks, CHUNK).permute(2, 3, 1, 0)
+        return index.view(self.directions, self.segments, self.chunks, self.chunk_length).permute(2, 3, 1, 0)
 
     def take(self, x: Tensor, rows: Tensor) -> Tensor:
         """Gather (L, K, Bt, F) at (T, S, K) rows, zero where the row is -1."""
@@ -107,7 +126,7 @@ class _Scan:
         """Run the recurrence backwards: gradients of the states; ``incoming`` is the one past the chunk, decayed."""
         grads = chunk.C.unsqueeze(-1) * grad.unsqueeze(-2)
         grads[-1] += incoming
-        for step in reversed(range(CHUNK - 1)):
+        for step in reversed(range(self.chunk_length - 1)):
             grads[step].addcmul_(chunk.decay[step + 1], grads[step + 1])
         return grads
 
