@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from mmengine.config import Config, DictAction
 from mmengine.device import is_cuda_available, is_musa_available, is_npu_available
 from mmengine.logging import print_log
@@ -102,6 +103,29 @@ def scale_learning_rate(cfg: Config) -> None:
     cfg.auto_scale_lr.enable = True
 
 
+def join_processes(cfg: Config) -> None:
+    """Let several processes run together where there is only a CPU: MMEngine's own launchers always take a GPU.
+
+    Raises:
+        ValueError: If a launcher other than 'pytorch' is asked for without a GPU.
+    """
+    if cfg.launcher == 'none' or has_accelerator():
+        return
+    if cfg.launcher != 'pytorch':
+        raise ValueError(
+            f'--launcher {cfg.launcher} needs GPUs, and PyTorch sees none here; --launcher pytorch does not'
+        )
+    torch.distributed.init_process_group('gloo')
+    wrapper = {
+        'type': 'MMDistributedDataParallel',
+        'device_ids': None,  # MMEngine's default is a GPU
+        'broadcast_buffers': False,
+        'find_unused_parameters': cfg.get('find_unused_parameters', False),
+    }
+    cfg.model_wrapper_cfg = {**wrapper, **(cfg.get('model_wrapper_cfg') or {})}
+
+
 def make_runner(cfg: Config) -> Runner:
     """Build MMEngine's Runner, or the one that ``runner_type`` names."""
+    join_processes(cfg)
     return RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)

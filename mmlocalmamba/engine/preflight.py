@@ -103,13 +103,16 @@ def starting_point(cfg: Config) -> str:
     if checkpoint:
         return f'The backbone starts from {checkpoint}.'
     backbone = cfg.model.get('backbone', {})
-    kind, arch = str(backbone.get('type')).split('.')[-1], backbone.get('arch', 'tiny')
-    sentence = f'The backbone {kind} (arch={arch!r}) trains FROM SCRATCH: no pretrained weights were given.'
+    kind = str(backbone.get('type')).split('.')[-1]
     if kind not in ('LocalVMamba', 'LocalVim'):
-        return sentence
+        return f'No pretrained weights were given: the backbone {kind} starts as its own defaults say.'
+    arch = backbone.get('arch', 'tiny')
     url = PUBLISHED_WEIGHTS.get((kind, arch)) if isinstance(arch, str) else None
     published = f'Published weights of this size: {url}.' if url else 'No weights of this size were ever published.'
-    return f'{sentence} {published} Give a checkpoint with: --cfg-options pretrained=<file or URL>'
+    return (
+        f'The backbone {kind} (arch={arch!r}) trains FROM SCRATCH: no pretrained weights were given. {published} '
+        'Give a checkpoint with: --cfg-options pretrained=<file or URL>'
+    )
 
 
 def apply_pretrained(cfg: Config, pretrained: str | None) -> None:

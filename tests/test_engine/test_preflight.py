@@ -233,6 +233,13 @@ def test_log_for_an_architecture_of_ones_own() -> None:
     assert 'No weights of this size' in starting_point(cfg)
 
 
+def test_log_says_no_more_than_it_knows_of_other_backbones() -> None:
+    cfg = det_config()
+    cfg.model.backbone.type = 'ResNet'
+
+    assert 'the backbone ResNet starts as its own defaults say' in starting_point(cfg)
+
+
 def test_log_names_given_weights() -> None:
     cfg = det_config()
     apply_pretrained(cfg, 'weights.pth')

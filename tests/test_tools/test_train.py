@@ -22,7 +22,7 @@ def test_detector_trains_saves_and_resumes(tool, det_config) -> None:
     train.main([str(det_config), '--work-dir', 'out'])
 
     assert Path('out/epoch_1.pth').is_file()
-    assert 'trains FROM SCRATCH' in log_of('out')
+    assert 'No pretrained weights were given: the backbone ResNet' in log_of('out')
 
     train.main([str(det_config), '--work-dir', 'out', '--resume', '--cfg-options', 'train_cfg.max_epochs=2'])
 
