@@ -107,6 +107,7 @@ def importable(module: str, text: str) -> Finding:
 def check_mmcv_operators() -> Iterator[Finding]:
     """Report where mmcv's operators come from."""
     from mmlocalmamba.compat import EXPLICIT_WAY, ext_state
+    from mmlocalmamba.compat.startup import is_enabled, site_dir
 
     texts = {
         'compiled': "mmcv's own",
@@ -115,7 +116,8 @@ def check_mmcv_operators() -> Iterator[Finding]:
     }
     state = ext_state()
     advice = f'optional, for programs that do not import mmlocalmamba: {EXPLICIT_WAY}'
-    yield Finding('mmcv._ext', texts[state], advice if state == 'stand-in' else None, fatal=state == 'missing')
+    advisable = state == 'stand-in' and not is_enabled(site_dir())
+    yield Finding('mmcv._ext', texts[state], advice if advisable else None, fatal=state == 'missing')
 
 
 def check_opencv() -> Iterator[Finding]:
