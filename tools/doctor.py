@@ -116,7 +116,11 @@ def check_mmcv_operators() -> Iterator[Finding]:
     }
     state = ext_state()
     advice = f'optional, for programs that do not import mmlocalmamba: {EXPLICIT_WAY}'
-    advisable = state == 'stand-in' and not is_enabled(site_dir())
+    try:
+        enabled = is_enabled(site_dir())
+    except PermissionError:  # no site-packages that could be written to: nothing to advise
+        enabled = True
+    advisable = state == 'stand-in' and not enabled
     yield Finding('mmcv._ext', texts[state], advice if advisable else None, fatal=state == 'missing')
 
 
