@@ -1,3 +1,222 @@
-"""Placeholder until the C++ kernel lands."""
+"""The scan as fused Triton kernels, forward and backward: no token is copied into scan order.
+
+A long sequence is cut into segments, so that a single image fills a GPU. A first pass finds what each segment adds to
+the state, a short one carries the states from segment to segment, and the last one writes the outputs. The states that
+enter the segments are all that the backward needs: it walks once more forwards and once backwards, noting the states at
+tiles of a few tokens, and then computes all gradients of every tile at once. Every sum has a fixed order.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib.util import find_spec
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from . import triton_report
+
+MIN_CAPABILITY = (7, 0)
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """Sizes of the work of one program.
+
+    Attributes:
+        channels: Channels, one per lane of its warp.
+        tile: Tokens whose gradients are computed at once.
+        segment: Fewest and most tokens of a segment; powers of two and multiples of ``tile``.
+    """
+
+    channels: int = 32
+    tile: int = 16
+    segment: tuple[int, int] = (64, 512)
+
+    def segment_length(self, length: int) -> int:
+        """Balance the walk over a segment's tokens and that over all segments: about the root of the length."""
+        shortest, longest = self.segment
+        return min(max(1 << ((length.bit_length() + 1) // 2), shortest), longest)
+
+
+BLOCKS = Blocks()
+
+
 def why_not(device_type: str) -> str | None:
-    return 'not built'
+    """Say why this back end cannot run on a kind of device; None if it can."""
+    if find_spec('triton') is None:
+        return 'triton is not installed: `pip install triton` (Linux; the CUDA wheels of PyTorch bring it).'
+    if triton_report.interpreted():
+        return None
+    if device_type != 'cuda':
+        return 'its kernels run on CUDA devices (or, far slower, under TRITON_INTERPRET=1).'
+    if not torch.cuda.is_available():
+        return 'PyTorch sees no CUDA device: check `nvidia-smi`, and that PyTorch is a CUDA build.'
+    capability = torch.cuda.get_device_capability()
+    if torch.version.hip is None and capability < MIN_CAPABILITY:
+        return f'the GPU has compute capability {capability}, and Triton wants {MIN_CAPABILITY} or newer.'
+    return None
+
+
+@lru_cache(maxsize=1)
+def _kernels() -> ModuleType:
+    from . import triton_kernels
+
+    return triton_kernels
+
+
+def states_shape(u: Tensor, A: Tensor, order: Tensor) -> tuple[int, ...]:
+    """Give the shape of the states kept for the backward: those that enter the segments."""
+    directions, channels, d_state = A.shape
+    segments = -(-order.shape[1] // BLOCKS.segment_length(order.shape[1]))
+    return (u.shape[0], directions, segments, d_state, channels)
+
+
+class _Launch:
+    """One call's sizes, and the launches that share them."""
+
+    def __init__(self, u: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, order: Tensor) -> None:
+        self.u, self.dt, self.B, self.C = u, dt, B, C
+        self.A, self.order = A.contiguous(), order.contiguous()
+        self.spatial = u.dim() == 3
+        self.batch, self.length = u.shape[0], order.shape[1]
+        self.directions, self.channels, self.d_state = A.shape
+        self.segment = BLOCKS.segment_length(self.length)
+        self.segments = -(-self.length // self.segment)
+        self.tiles = -(-self.length // BLOCKS.tile)
+        if max(u.shape[1], self.length) * self.directions * self.channels >= 2**31:
+            raise ValueError(
+                f'{self.length} tokens in {self.directions} directions of {self.channels} channels are more than the '
+                "triton kernels can address: scan a smaller map, or use backend='chunked'"
+            )
+        self.u_strides = (u.stride(0), u.stride(1), 0 if self.spatial else u.stride(2), u.stride(-1))
+
+    @property
+    def empty(self) -> bool:
+        return self.batch * self.length * self.channels == 0
+
+    def grid(self, parts: int) -> tuple[int, int, int]:
+        return (-(-self.channels // BLOCKS.channels) * parts, self.directions, self.batch)
+
+    def options(self, state: bool = True) -> dict[str, Any]:
+        """Give the launch options; ``state`` for kernels that hold a whole state."""
+        block_n = {'BLOCK_N': 1 << (self.d_state - 1).bit_length()} if state else {}
+        return {'BLOCK_D': BLOCKS.channels, **block_n, 'num_warps': max(1, BLOCKS.channels // 32)}
+
+    def walk_options(self, write: int) -> dict[str, Any]:
+        sizes = {'SPATIAL': self.spatial, 'WRITE': write, 'SEGMENT': self.segment, 'TILE': BLOCKS.tile}
+        return {**sizes, **self.options()}
+
+    def state_buffer(self, parts: int) -> Tensor:
+        return self.A.new_empty(self.batch, self.directions, parts, self.d_state, self.channels)
+
+    def scan(self, write: int, states: Tensor, dt_sums: Tensor, tiles: Tensor, D: Tensor, bias: Tensor, y: Tensor) -> None:
+        """Walk forwards over all segments."""
+        _kernels().scan_kernel[self.grid(self.segments)](
+            self.u, self.dt, self.A, self.B, self.C, D, bias, self.order, states, dt_sums, tiles, y,
+            y.shape[2], self.length, self.channels, self.d_state, self.segments, self.tiles,
+            *self.u_strides, *self.dt.stride(), *self.B.stride(), *self.C.stride(), 1, **self.walk_options(write),
+        )  # fmt: skip
+
+    def reverse(self, write: int, grad: Tensor, bias: Tensor, states: Tensor, dt_sums: Tensor, tiles: Tensor) -> None:
+        """Walk backwards over all segments."""
+        _kernels().reverse_kernel[self.grid(self.segments)](
+            grad, self.dt, self.A, self.C, bias, self.order, states, dt_sums, tiles,
+            self.length, self.channels, self.d_state, self.segments, self.tiles,
+            *grad.stride(), *self.dt.stride(), *self.C.stride(), 1, **self.walk_options(write),
+        )  # fmt: skip
+
+    def carry(self, states: Tensor, dt_sums: Tensor, reverse: bool) -> None:
+        _kernels().carry_kernel[self.grid(1)](
+            self.A, states, dt_sums, self.channels, self.d_state, self.segments, 1, REVERSE=reverse, **self.options()
+        )
+
+
+def forward(
+    u: Tensor,
+    dt: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor,
+    dt_bias: Tensor,
+    order: Tensor,
+    num_tokens: int,
+    keep_states: bool,
+) -> tuple[Tensor, Tensor]:
+    """Scan; returns y and, if asked to keep them, the states that enter the segments."""
+    launch = _Launch(u, dt, A, B, C, order)
+    y = u.new_empty(launch.batch, launch.directions, num_tokens, launch.channels)
+    states = launch.state_buffer(launch.segments)
+    if not launch.empty:
+        kernels, D, dt_bias = _kernels(), D.contiguous(), dt_bias.contiguous()
+        dt_sums = states.new_empty(launch.batch, launch.directions, launch.segments, launch.channels)
+        if launch.segments == 1:
+            states.zero_()
+        else:
+            launch.scan(kernels.LOCAL, states, dt_sums, states, D, dt_bias, y)
+            launch.carry(states, dt_sums, reverse=False)
+        launch.scan(kernels.OUTPUTS, states, dt_sums, states, D, dt_bias, y)
+    return y, states if keep_states else states.new_empty(0)
+
+
+def backward(
+    grad_y: Tensor,
+    u: Tensor,
+    dt: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor,
+    dt_bias: Tensor,
+    order: Tensor,
+    states: Tensor,
+    num_tokens: int,
+) -> tuple[Tensor, ...]:
+    """Compute the states again from the kept ones, and from them all gradients, each in its tensor's shape."""
+    inputs = (u, dt, A, B, C, D, dt_bias)
+    launch = _Launch(u, dt, A, B, C, order)
+    if launch.empty:
+        return tuple(torch.zeros(x.shape, dtype=x.dtype, device=x.device) for x in inputs)
+    D, dt_bias = D.contiguous(), dt_bias.contiguous()
+    tiles, grad_tiles = _states_at_tiles(launch, grad_y, D, dt_bias, states)
+
+    blocks = -(-launch.channels // BLOCKS.channels)
+    batch, directions, channels, rows = launch.batch, launch.directions, launch.channels, u.shape[1]
+    d_B, d_C = (tiles.new_empty(blocks, batch, rows, directions, launch.d_state) for _ in range(2))
+    d_D, d_dt_bias = (tiles.new_empty(launch.tiles, batch, directions, channels) for _ in range(2))
+    d_dt = dt.new_empty(dt.shape)
+    d_u = tiles.new_empty(batch, directions, rows, channels) if launch.spatial else u.new_empty(u.shape)
+    _kernels().gradient_kernel[launch.grid(launch.tiles)](
+        grad_y, u, dt, launch.A, B, C, D, dt_bias, launch.order, tiles, grad_tiles,
+        d_u, d_dt, d_B, d_C, d_D, d_dt_bias,
+        num_tokens, launch.length, channels, launch.d_state, launch.tiles,
+        *grad_y.stride(), *launch.u_strides, *dt.stride(), *B.stride(), *C.stride(), 1,
+        SPATIAL=launch.spatial, TILE=BLOCKS.tile, **launch.options(state=False),
+    )  # fmt: skip
+    if launch.spatial:
+        d_u = d_u.sum(1)
+    d_A = tiles.sum((0, 2)).transpose(1, 2)  # the kernel has put the gradient of A into the place of the states
+    grads = (d_u, d_dt, d_A, d_B.sum(0), d_C.sum(0), d_D.sum((0, 1)), d_dt_bias.sum((0, 1)))
+    return tuple(grad.to(x.dtype).contiguous() for grad, x in zip(grads, inputs, strict=True))
+
+
+def _states_at_tiles(
+    launch: _Launch, grad_y: Tensor, D: Tensor, dt_bias: Tensor, states: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Give the states that enter each tile from before it, and the gradients of the states that enter from behind."""
+    kernels = _kernels()
+    tiles, grad_tiles = launch.state_buffer(launch.tiles), launch.state_buffer(launch.tiles)
+    grad_states = torch.empty_like(states)
+    dt_sums = states.new_empty(launch.batch, launch.directions, launch.segments, launch.channels)
+    launch.scan(kernels.TILES, states, dt_sums, tiles, D, dt_bias, grad_y)
+    if launch.segments == 1:
+        grad_states.zero_()
+    else:
+        launch.reverse(kernels.LOCAL, grad_y, dt_bias, grad_states, dt_sums, grad_tiles)
+        launch.carry(grad_states, dt_sums, reverse=True)
+    launch.reverse(kernels.TILES, grad_y, dt_bias, grad_states, dt_sums, grad_tiles)
+    return tiles, grad_tiles
