@@ -1,9 +1,10 @@
 """The back ends of the scan, and the one place that chooses between them.
 
 A back end is a module of this package with four functions: ``why_not(device_type)`` says in a sentence why it cannot
-run there (None if it can), ``states_shape(u, A, order)`` gives the shape of what its forward keeps for its backward, and
-``forward`` and ``backward`` do the work. ``auto`` takes the first of the device's list that can run. A back end that was
-asked for by name runs or raises: there is no quiet way from a fast one to a slow one.
+run there (None if it can), ``states_shape(u, A, order)`` gives the shape of what its forward keeps for its backward,
+and ``forward`` and ``backward`` do the work. ``auto`` takes the first of the device's list that can run. A back end
+that was asked for by name runs or raises: there is no quiet way from a fast one to a slow one. GPU kernels are compared
+with the reference on each device before their first use (see :mod:`.self_check`).
 """
 
 from __future__ import annotations
@@ -21,12 +22,16 @@ ENVIRONMENT_VARIABLE = 'MMLOCALMAMBA_BACKEND'
 BACKENDS: tuple[str, ...] = ('triton', 'cuda', 'cpu', 'chunked', 'reference')
 
 AUTO_ORDER: dict[str, tuple[str, ...]] = {
-    # Our fused kernel reads tokens by their order; mamba-ssm's needs them copied into every direction first.
+    # Our fused kernel reads tokens by their order; mamba-ssm's needs them copied into every direction first, which
+    # moves several times the bytes. PyTorch's own kernels launch once per token or so: only if there is nothing else.
     'cuda': ('triton', 'cuda', 'chunked'),
+    # Compiled code where there was a compiler; otherwise PyTorch, a chunk at a time.
     'cpu': ('cpu', 'chunked'),
 }
 _ANYWHERE = ('chunked',)
 _SLOW = ('chunked', 'reference')
+_CHECKED = ('triton', 'cuda')
+_CHECKED_DEVICES = ('cuda',)
 
 logger = logging.getLogger('mmlocalmamba')
 
@@ -56,44 +61,65 @@ def backend_for(device: torch.device | str = 'cpu', name: str | None = None) -> 
         name: Back end to use, or ``'auto'``. Default: the environment variable ``MMLOCALMAMBA_BACKEND``, else 'auto'.
 
     Returns:
-        The back end's name. What 'auto' chose is logged once per kind of device; a slow choice is a warning.
+        The back end's name. What was chosen is logged once per device; a slow choice is a warning.
 
     Raises:
         ValueError: If there is no back end of that name.
-        RuntimeError: If the named back end cannot run there. The message says why and how to get it.
+        RuntimeError: If the named back end cannot run there, or does not agree with the reference. The message says why
+            and how to get it.
     """
     name = name or os.environ.get(ENVIRONMENT_VARIABLE) or 'auto'
-    return _choose(torch.device(device).type, name)
+    device = torch.device(device)
+    if device.type == 'cuda' and device.index is None and torch.cuda.is_available():
+        device = torch.device('cuda', torch.cuda.current_device())
+    return _choose(device, name)
 
 
 @lru_cache(maxsize=64)
-def _choose(device_type: str, name: str) -> str:
+def _choose(device: torch.device, name: str) -> str:
     if name != 'auto':
-        reason = load_backend(name).why_not(device_type)
+        reason = load_backend(name).why_not(device.type) or _disagreement(name, device)
         if reason is not None:
             raise RuntimeError(
-                f'the scan back end {name!r} was asked for, but cannot run on {device_type!r}: {reason} '
+                f'the scan back end {name!r} was asked for, but cannot run on {str(device)!r}: {reason} '
                 f"(or use 'auto': unset {ENVIRONMENT_VARIABLE}, or pass backend='auto')"
             )
-        logger.info('selective scan on %s: back end %r, as asked for', device_type, name)
+        level = logging.WARNING if name in _SLOW else logging.INFO
+        logger.log(level, 'selective scan on %s: %sback end %r, as asked for', device, _speed(name), name)
         return name
-    reasons = []
-    for candidate in AUTO_ORDER.get(device_type, _ANYWHERE):
-        reason = load_backend(candidate).why_not(device_type)
+    reasons: list[str] = []
+    for candidate in AUTO_ORDER.get(device.type, _ANYWHERE):
+        reason = load_backend(candidate).why_not(device.type)
         if reason is None:
-            _announce(device_type, candidate, reasons)
-            return candidate
+            reason = _disagreement(candidate, device)
+            if reason is None:
+                _announce(device, candidate, reasons)
+                return candidate
+            logger.warning('selective scan on %s: back end %r is NOT USED: %s', device, candidate, reason)
         reasons.append(f'{candidate}: {reason}')
-    raise RuntimeError(f'no scan back end can run on {device_type!r}. ' + ' '.join(reasons))
+    raise RuntimeError(f'no scan back end can run on {str(device)!r}. ' + ' '.join(reasons))
 
 
-def _announce(device_type: str, name: str, reasons: list[str]) -> None:
-    if name in _SLOW and reasons:
-        logger.warning(
-            'selective scan on %s: falling back to the SLOW pure-PyTorch back end %r. Faster ones cannot run: %s',
-            device_type,
-            name,
-            ' '.join(reasons),
-        )
+def _disagreement(name: str, device: torch.device) -> str | None:
+    """Try a kernel on a device it has not been tried on; what is wrong, if anything."""
+    if name not in _CHECKED or device.type not in _CHECKED_DEVICES:
+        return None
+    from .self_check import self_check
+
+    problem = self_check(load_backend(name), device)
+    if problem is None:
+        logger.info('selective scan on %s: back end %r agrees with the reference', device, name)
+        return None
+    return f'it does not agree with the reference here: {problem}. Please report this, with your GPU and versions.'
+
+
+def _speed(name: str) -> str:
+    return 'the SLOW ' if name in _SLOW else ''
+
+
+def _announce(device: torch.device, name: str, reasons: list[str]) -> None:
+    if name in _SLOW:
+        why = f' Faster ones cannot run: {" ".join(reasons)}' if reasons else ''
+        logger.warning('selective scan on %s: the SLOW pure-PyTorch back end %r.%s', device, name, why)
     else:
-        logger.info('selective scan on %s: back end %r', device_type, name)
+        logger.info('selective scan on %s: back end %r', device, name)

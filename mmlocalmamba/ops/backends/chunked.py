@@ -218,7 +218,7 @@ def backward(
     states: Tensor,
     num_tokens: int,
 ) -> tuple[Tensor, ...]:
-    """Compute each chunk's states again, and run the recurrence backwards; returns the gradients of the seven tensors."""
+    """Compute the states again, and run the recurrence backwards; returns the gradients of the seven tensors."""
     scan = _Scan(u, dt, A, B, C, D, dt_bias, order)
     grad_y = grad_y.permute(2, 1, 0, 3)
     buffers = [scan.buffer(u.shape[1], x.shape[-1]) for x in (u, dt, B, C)]

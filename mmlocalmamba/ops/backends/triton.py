@@ -101,6 +101,11 @@ class _Launch:
     def grid(self, parts: int) -> tuple[int, int, int]:
         return (-(-self.channels // BLOCKS.channels) * parts, self.directions, self.batch)
 
+    def run(self, kernel: str, parts: int, *arguments: Any, **options: Any) -> None:
+        """Launch a kernel on the device of the tensors, which need not be the current one."""
+        with torch.cuda.device_of(self.A):
+            getattr(_kernels(), kernel)[self.grid(parts)](*arguments, **options)
+
     def options(self, state: bool = True) -> dict[str, Any]:
         """Give the launch options; ``state`` for kernels that hold a whole state."""
         block_n = {'BLOCK_N': 1 << (self.d_state - 1).bit_length()} if state else {}
@@ -113,26 +118,27 @@ class _Launch:
     def state_buffer(self, parts: int) -> Tensor:
         return self.A.new_empty(self.batch, self.directions, parts, self.d_state, self.channels)
 
-    def scan(self, write: int, states: Tensor, dt_sums: Tensor, tiles: Tensor, D: Tensor, bias: Tensor, y: Tensor) -> None:
+    def scan(
+        self, write: int, states: Tensor, dt_sums: Tensor, tiles: Tensor, D: Tensor, bias: Tensor, y: Tensor
+    ) -> None:
         """Walk forwards over all segments."""
-        _kernels().scan_kernel[self.grid(self.segments)](
-            self.u, self.dt, self.A, self.B, self.C, D, bias, self.order, states, dt_sums, tiles, y,
+        self.run(
+            'scan_kernel', self.segments, self.u, self.dt, self.A, self.B, self.C, D, bias, self.order, states, dt_sums, tiles, y,
             y.shape[2], self.length, self.channels, self.d_state, self.segments, self.tiles,
             *self.u_strides, *self.dt.stride(), *self.B.stride(), *self.C.stride(), 1, **self.walk_options(write),
         )  # fmt: skip
 
     def reverse(self, write: int, grad: Tensor, bias: Tensor, states: Tensor, dt_sums: Tensor, tiles: Tensor) -> None:
         """Walk backwards over all segments."""
-        _kernels().reverse_kernel[self.grid(self.segments)](
-            grad, self.dt, self.A, self.C, bias, self.order, states, dt_sums, tiles,
+        self.run(
+            'reverse_kernel', self.segments, grad, self.dt, self.A, self.C, bias, self.order, states, dt_sums, tiles,
             self.length, self.channels, self.d_state, self.segments, self.tiles,
             *grad.stride(), *self.dt.stride(), *self.C.stride(), 1, **self.walk_options(write),
         )  # fmt: skip
 
     def carry(self, states: Tensor, dt_sums: Tensor, reverse: bool) -> None:
-        _kernels().carry_kernel[self.grid(1)](
-            self.A, states, dt_sums, self.channels, self.d_state, self.segments, 1, REVERSE=reverse, **self.options()
-        )
+        sizes = (self.channels, self.d_state, self.segments)
+        self.run('carry_kernel', 1, self.A, states, dt_sums, *sizes, 1, REVERSE=reverse, **self.options())
 
 
 def forward(
@@ -190,8 +196,8 @@ def backward(
     d_D, d_dt_bias = (tiles.new_empty(launch.tiles, batch, directions, channels) for _ in range(2))
     d_dt = dt.new_empty(dt.shape)
     d_u = tiles.new_empty(batch, directions, rows, channels) if launch.spatial else u.new_empty(u.shape)
-    _kernels().gradient_kernel[launch.grid(launch.tiles)](
-        grad_y, u, dt, launch.A, B, C, D, dt_bias, launch.order, tiles, grad_tiles,
+    launch.run(
+        'gradient_kernel', launch.tiles, grad_y, u, dt, launch.A, B, C, D, dt_bias, launch.order, tiles, grad_tiles,
         d_u, d_dt, d_B, d_C, d_D, d_dt_bias,
         num_tokens, launch.length, channels, launch.d_state, launch.tiles,
         *grad_y.stride(), *launch.u_strides, *dt.stride(), *B.stride(), *C.stride(), 1,
