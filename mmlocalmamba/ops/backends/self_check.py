@@ -47,12 +47,8 @@ def _collect(backend: ModuleType, device: torch.device, problems: list[str]) -> 
 def _differences(backend: ModuleType, device: torch.device, spatial: bool) -> list[str]:
     inputs, order, num_tokens = _problem(spatial)
     grad = torch.randn(2, order.shape[0], num_tokens, inputs[0].shape[-1], generator=torch.Generator().manual_seed(1))
-    wide = [x.double() for x in inputs]
-    y, states = reference.forward(*wide, order, num_tokens, True)
-    want = (y, *reference.backward(grad.double(), *wide, order, states, num_tokens))
-    there, there_order = [x.to(device) for x in inputs], order.to(device)
-    y, states = backend.forward(*there, there_order, num_tokens, True)
-    got = (y, *backend.backward(grad.to(device), *there, there_order, states, num_tokens))
+    want = _run(reference, [x.double() for x in inputs], order, num_tokens, grad.double())
+    got = _run(backend, [x.to(device) for x in inputs], order.to(device), num_tokens, grad.to(device))
     names = ('y', *(f'the gradient of {name}' for name in _NAMES))
     form = 'spatial' if spatial else 'scan order'
     problems = []
@@ -61,6 +57,11 @@ def _differences(backend: ModuleType, device: torch.device, spatial: bool) -> li
         if not difference <= TOLERANCE:  # NaN too
             problems.append(f'{name} differs by {difference:.1e} of its largest value ({form} form)')
     return problems
+
+
+def _run(backend: ModuleType, inputs: list[Tensor], order: Tensor, num_tokens: int, grad: Tensor) -> tuple[Tensor, ...]:
+    y, states = backend.forward(*inputs, order, num_tokens, True)
+    return y, *backend.backward(grad, *inputs, order, states, num_tokens)
 
 
 def _problem(spatial: bool) -> tuple[list[Tensor], Tensor, int]:

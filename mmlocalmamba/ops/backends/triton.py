@@ -123,7 +123,8 @@ class _Launch:
     ) -> None:
         """Walk forwards over all segments."""
         self.run(
-            'scan_kernel', self.segments, self.u, self.dt, self.A, self.B, self.C, D, bias, self.order, states, dt_sums, tiles, y,
+            'scan_kernel', self.segments,
+            self.u, self.dt, self.A, self.B, self.C, D, bias, self.order, states, dt_sums, tiles, y,
             y.shape[2], self.length, self.channels, self.d_state, self.segments, self.tiles,
             *self.u_strides, *self.dt.stride(), *self.B.stride(), *self.C.stride(), 1, **self.walk_options(write),
         )  # fmt: skip
@@ -131,7 +132,8 @@ class _Launch:
     def reverse(self, write: int, grad: Tensor, bias: Tensor, states: Tensor, dt_sums: Tensor, tiles: Tensor) -> None:
         """Walk backwards over all segments."""
         self.run(
-            'reverse_kernel', self.segments, grad, self.dt, self.A, self.C, bias, self.order, states, dt_sums, tiles,
+            'reverse_kernel', self.segments,
+            grad, self.dt, self.A, self.C, bias, self.order, states, dt_sums, tiles,
             self.length, self.channels, self.d_state, self.segments, self.tiles,
             *grad.stride(), *self.dt.stride(), *self.C.stride(), 1, **self.walk_options(write),
         )  # fmt: skip
@@ -197,7 +199,8 @@ def backward(
     d_dt = dt.new_empty(dt.shape)
     d_u = tiles.new_empty(batch, directions, rows, channels) if launch.spatial else u.new_empty(u.shape)
     launch.run(
-        'gradient_kernel', launch.tiles, grad_y, u, dt, launch.A, B, C, D, dt_bias, launch.order, tiles, grad_tiles,
+        'gradient_kernel', launch.tiles,
+        grad_y, u, dt, launch.A, B, C, D, dt_bias, launch.order, tiles, grad_tiles,
         d_u, d_dt, d_B, d_C, d_D, d_dt_bias,
         num_tokens, launch.length, channels, launch.d_state, launch.tiles,
         *grad_y.stride(), *launch.u_strides, *dt.stride(), *B.stride(), *C.stride(), 1,

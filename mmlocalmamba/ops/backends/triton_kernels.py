@@ -8,7 +8,7 @@ several channels, and the tokens of a tile to several lanes.
 """
 
 # mypy: ignore-errors
-# ruff: noqa: D103, SIM102
+# ruff: noqa: SIM102
 
 import triton
 import triton.language as tl
