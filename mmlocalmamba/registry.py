@@ -6,6 +6,7 @@ scope is looked up.
 
 from mmengine.registry import DATASETS as MMENGINE_DATASETS
 from mmengine.registry import HOOKS as MMENGINE_HOOKS
+from mmengine.registry import METRICS as MMENGINE_METRICS
 from mmengine.registry import MODELS as MMENGINE_MODELS
 from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS as MMENGINE_OPTIM_WRAPPER_CONSTRUCTORS
 from mmengine.registry import TRANSFORMS as MMENGINE_TRANSFORMS
@@ -17,7 +18,7 @@ from .compat.torch_load import register_safe_globals
 register_safe_globals()
 
 MODELS = Registry('model', parent=MMENGINE_MODELS, scope='mmlocalmamba', locations=['mmlocalmamba.models'])
-HOOKS = Registry('hook', parent=MMENGINE_HOOKS, scope='mmlocalmamba', locations=['mmlocalmamba.engine'])
+HOOKS = Registry('hook', parent=MMENGINE_HOOKS, scope='mmlocalmamba', locations=['mmlocalmamba.engine', 'mmlocalmamba.search'])
 OPTIM_WRAPPER_CONSTRUCTORS = Registry(
     'optimizer wrapper constructor',
     parent=MMENGINE_OPTIM_WRAPPER_CONSTRUCTORS,
@@ -28,3 +29,4 @@ DATASETS = Registry('dataset', parent=MMENGINE_DATASETS, scope='mmlocalmamba', l
 TRANSFORMS = Registry(
     'transform', parent=MMENGINE_TRANSFORMS, scope='mmlocalmamba', locations=['mmlocalmamba.datasets']
 )
+METRICS = Registry('metric', parent=MMENGINE_METRICS, scope='mmlocalmamba', locations=['mmlocalmamba.evaluation'])

@@ -163,6 +163,12 @@ def _account(own: Mapping[str, Tensor], state: Mapping[str, Tensor], owner: str,
     ]
     if shapes:
         problems.append(f'{len(shapes)} of another shape: {_listing(shapes)}')
+    if any(name.endswith('.merge.alpha') for name in unexpected):
+        raise ValueError(
+            f'{source} is a supernet of the direction search, with all candidate directions in every block, but this '
+            f'{owner} is none (search=False). Export its chosen directions first: tools/search/export_directions.py '
+            f'writes weights that fit. Tensors {"; ".join(problems)}'
+        )
     if problems:
         raise ValueError(
             f'{source} does not fit this {owner}. Tensors {"; ".join(problems)}. '

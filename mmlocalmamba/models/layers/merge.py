@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -31,10 +33,36 @@ class DirectionMerge(nn.Module):
         return self.attn(y).sum(1)
 
 
-class DirectionMixture(DirectionMerge):
-    """Mix all candidate directions by learned probabilities: the supernet's relaxation (paper equation 5).
+class Draw(NamedTuple):
+    """Branches drawn for one training step of one supernet block.
 
-    Each gated branch passes a LayerNorm without affine, then the branches are added with weights softmax(alpha).
+    Attributes:
+        branches: Ascending indices of the k branches.
+        inclusion: float64 (k,) on the CPU, the probability that each of them had to be drawn.
+    """
+
+    branches: list[int]
+    inclusion: Tensor
+
+
+class DirectionMixture(DirectionMerge):
+    r"""Mix all candidate directions by learned probabilities: the supernet's relaxation (paper equation 5).
+
+    Each gated branch passes a LayerNorm without affine, then the branches are added with weights
+    p = softmax(alpha).
+
+    With ``num_sampled`` = k set (:func:`mmlocalmamba.search.set_num_sampled`), a training step computes only k of the K
+    branches, which is what the paper's "single-path sampling" [Guo et al., Single Path One-Shot NAS, 2020] saves memory
+    by. Branch s is drawn with a known inclusion probability pi_s = min(1, c p_s), where c makes them sum to k, by
+    systematic sampling [Madow, 1949], and enters with the weight p_s / pi_s [Horvitz and Thompson, 1952], whose
+    denominator is a constant to autograd. So, for any branch outputs f_s::
+
+        E[sum over drawn s of p_s / pi_s f_s] = sum over all s of p_s f_s
+
+    and, p_s being the only thing that alpha enters by, the same holds for its derivative with respect to alpha:
+    for a given gradient of the mixture, the gradient of alpha is unbiased. p_s > 0 keeps every pi_s > 0, so every
+    branch is drawn sooner or later, and the softmax carries each step's gradient to every alpha. k = K is the full
+    relaxation. Evaluation mode always computes all branches.
 
     Args:
         dim: Channels C.
@@ -46,9 +74,66 @@ class DirectionMixture(DirectionMerge):
     def __init__(self, dim: int, num_candidates: int, spatial_attn: bool = False, attn: bool = True) -> None:
         super().__init__(dim, spatial_attn, attn)
         self.alpha = nn.Parameter(1e-3 * torch.randn(num_candidates))
+        self.num_sampled: int | None = None
 
-    def forward(self, y: Tensor) -> Tensor:
-        """Mix scans y (B, K, L, C) into (B, L, C)."""
+    def draw(self) -> Draw | None:
+        """Draw the branches of a training step; None stands for all of them."""
+        if self.num_sampled is None or not self.training:
+            return None
+        inclusion = inclusion_probabilities(self._probabilities().detach().double().cpu(), self.num_sampled)
+        branches = systematic_sample(inclusion)
+        return Draw(branches, inclusion[branches])
+
+    def forward(self, y: Tensor, draw: Draw | None = None) -> Tensor:
+        """Mix scans into (B, L, C).
+
+        Args:
+            y: Scans of the drawn branches, (B, k, L, C); of all K if none were drawn.
+            draw: What :meth:`draw` returned before the scan.
+        """
         y = y if self.attn is None else self.attn(y)
         y = F.layer_norm(y, y.shape[-1:])
-        return torch.einsum('bklc,k->blc', y, self.alpha.softmax(0).to(y.dtype))
+        weights = self._probabilities()
+        if draw is not None:
+            weights = weights[draw.branches] / draw.inclusion.to(weights)
+        return torch.einsum('bklc,k->blc', y, weights.to(y.dtype))
+
+    def _probabilities(self) -> Tensor:
+        return self.alpha.softmax(0)
+
+
+def inclusion_probabilities(probabilities: Tensor, count: int) -> Tensor:
+    """Make probabilities (K,) that sum to 1 into inclusion probabilities min(1, c p) that sum to ``count``.
+
+    Raises:
+        ValueError: If there are fewer candidates than ``count``.
+    """
+    if not 1 <= count <= len(probabilities):
+        raise ValueError(f'cannot draw {count} of {len(probabilities)} candidate directions: draw 1 to all of them')
+    certain = torch.zeros_like(probabilities, dtype=torch.bool)
+    while True:  # a branch capped at 1 leaves more to the others, which may cap some of them too
+        rest = probabilities.masked_fill(certain, 0)
+        scaled = rest * ((count - certain.sum()) / rest.sum().clamp_min(torch.finfo(rest.dtype).tiny))
+        scaled = scaled.masked_fill(certain, 1)
+        capped = scaled >= 1
+        if bool((capped == certain).all()):
+            return scaled
+        certain = capped
+
+
+def systematic_sample(inclusion: Tensor) -> list[int]:
+    """Draw distinct indices with the given inclusion probabilities (K,), which sum to a whole number (Madow, 1949).
+
+    The candidates are laid end to end in random order, each as long as its probability; what lies under the points
+    u, u + 1, u + 2, ... is drawn, with one u from [0, 1).
+    """
+    shuffled = torch.randperm(len(inclusion))
+    ends = inclusion[shuffled].cumsum(0)
+    points = torch.rand((), dtype=ends.dtype) + torch.arange(round(ends[-1].item()), dtype=ends.dtype)
+    places = torch.searchsorted(ends, points, right=True).clamp_max(len(ends) - 1)
+    return sorted(shuffled[places].tolist())
+
+
+def select_branches(draw: Draw | None, *parameters: Tensor) -> tuple[Tensor, ...]:
+    """Take the drawn branches of parameters (K, ...); all of them for None."""
+    return parameters if draw is None else tuple(parameter[draw.branches] for parameter in parameters)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from mmlocalmamba.ops import local_selective_scan
 from mmlocalmamba.scan import parse_directions, scan_orders
 
-from .merge import DirectionMerge, DirectionMixture
+from .merge import DirectionMerge, DirectionMixture, Draw, select_branches
 from .ssm_parameters import dt_rank, initial_a_log, initial_dt_bias, initial_dt_weight, negative_a
 
 
@@ -65,24 +65,40 @@ class SS2D(nn.Module):
         batch, height, width, _ = x.shape
         x, z = self.in_proj(x).chunk(2, -1)
         x = F.silu(self.conv(x.permute(0, 3, 1, 2))).permute(0, 2, 3, 1).reshape(batch, -1, self.d_inner)
-        y = self.merge(self.scan(x, height, width))
+        if isinstance(self.merge, DirectionMixture):
+            draw = self.merge.draw()
+            y = self.merge(self.scan(x, height, width, draw), draw)
+        else:
+            y = self.merge(self.scan(x, height, width))
         y = self.out_norm(y).view_as(z) * F.silu(z)
         return self.out_proj(y)
 
-    def scan(self, x: Tensor, height: int, width: int) -> Tensor:
-        """Scan tokens x (B, H*W, D) along every direction; returns (B, K, H*W, D), tokens in their own places."""
+    def scan(self, x: Tensor, height: int, width: int, draw: Draw | None = None) -> Tensor:
+        """Scan tokens x (B, H*W, D) along the directions; returns (B, K, H*W, D), tokens in their own places.
+
+        Args:
+            x: The tokens.
+            height: Rows of the map.
+            width: Columns of the map.
+            draw: The directions to scan along. Default: all.
+        """
         batch, length, inner = x.shape
-        directions = len(self.directions)
-        projected = F.linear(x, self.x_proj_weight.flatten(0, 1)).view(batch, length, directions, -1)
+        names = self.directions if draw is None else [self.directions[k] for k in draw.branches]
+        directions = len(names)
+        x_proj_weight, dt_proj_weight, A_log, D, dt_proj_bias = select_branches(
+            draw, self.x_proj_weight, self.dt_proj_weight, self.A_log, self.D, self.dt_proj_bias
+        )
+        projected = F.linear(x, x_proj_weight.flatten(0, 1)).view(batch, length, directions, -1)
         dt, B, C = projected.split([self.dt_rank, self.d_state, self.d_state], -1)
-        dt = torch.bmm(dt.flatten(0, 1).transpose(0, 1), self.dt_proj_weight.to(dt.dtype).transpose(1, 2))
+        dt = torch.bmm(dt.flatten(0, 1).transpose(0, 1), dt_proj_weight.to(dt.dtype).transpose(1, 2))
+        parameters = torch.promote_types(D.dtype, torch.float32)
         return local_selective_scan(
             x.to(dt.dtype),
             dt.view(directions, batch, length, inner).permute(1, 2, 0, 3),
-            negative_a(self.A_log),
+            negative_a(A_log),
             B,
             C,
-            self.D.to(torch.promote_types(self.D.dtype, torch.float32)),
-            self.dt_proj_bias.to(torch.promote_types(self.D.dtype, torch.float32)),
-            scan_orders(self.directions, height, width, device=x.device),
+            D.to(parameters),
+            dt_proj_bias.to(parameters),
+            scan_orders(names, height, width, device=x.device),
         )

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from mmlocalmamba.ops import local_causal_conv1d, local_selective_scan
 from mmlocalmamba.scan import parse_directions, scan_orders
 
-from .merge import DirectionMerge, DirectionMixture
+from .merge import DirectionMerge, DirectionMixture, Draw, select_branches
 from .ssm_parameters import dt_rank, initial_a_log, initial_dt_bias, initial_dt_weight, negative_a
 
 
@@ -70,28 +70,49 @@ class VimMixer(nn.Module):
     def forward(self, x: Tensor, height: int, width: int) -> Tensor:
         """Mix tokens x (B, H*W, C), with the class token behind them if there is one; returns the same shape."""
         x, z = self.in_proj(x).chunk(2, -1)
-        y = self.scan(x, height, width) * F.silu(z).unsqueeze(1)
-        return self.out_proj(self.merge(y))
+        gate = F.silu(z).unsqueeze(1)
+        if isinstance(self.merge, DirectionMixture):
+            draw = self.merge.draw()
+            return self.out_proj(self.merge(self.scan(x, height, width, draw) * gate, draw))
+        return self.out_proj(self.merge(self.scan(x, height, width) * gate))
 
-    def scan(self, x: Tensor, height: int, width: int) -> Tensor:
-        """Scan tokens x (B, L, D) along every direction; returns (B, K, L, D), tokens in their own places."""
-        order = scan_orders(self.directions, height, width, middle_token=self.middle_token, device=x.device)
-        u = local_causal_conv1d(x, self.conv_weight, self.conv_bias, order)  # (B, L_scan, K, D)
-        batch, length, directions, inner = u.shape
+    def scan(self, x: Tensor, height: int, width: int, draw: Draw | None = None) -> Tensor:
+        """Scan tokens x (B, L, D) along the directions; returns (B, K, L, D), tokens in their own places.
+
+        Args:
+            x: The tokens.
+            height: Rows of the map.
+            width: Columns of the map.
+            draw: The directions to scan along. Default: all.
+        """
+        names = self.directions if draw is None else [self.directions[k] for k in draw.branches]
+        conv_weight, conv_bias, x_proj_weight, dt_proj_weight, A_log, D, dt_proj_bias = select_branches(
+            draw,
+            self.conv_weight,
+            self.conv_bias,
+            self.x_proj_weight,
+            self.dt_proj_weight,
+            self.A_log,
+            self.D,
+            self.dt_proj_bias,
+        )
+        order = scan_orders(names, height, width, middle_token=self.middle_token, device=x.device)
+        u = local_causal_conv1d(x, conv_weight, conv_bias, order)  # (B, L_scan, K, D)
+        batch, length, directions, _ = u.shape
         tokens = u.flatten(0, 1).transpose(0, 1)  # (K, B * L_scan, D)
-        projected = torch.bmm(tokens, self.x_proj_weight.to(u.dtype).transpose(1, 2))
+        projected = torch.bmm(tokens, x_proj_weight.to(u.dtype).transpose(1, 2))
         dt, B, C = projected.split([self.dt_rank, self.d_state, self.d_state], -1)
-        dt = torch.bmm(dt, self.dt_proj_weight.to(dt.dtype).transpose(1, 2))
+        dt = torch.bmm(dt, dt_proj_weight.to(dt.dtype).transpose(1, 2))
         dt, B, C = (t.view(directions, batch, length, -1).permute(1, 2, 0, 3) for t in (dt, B, C))
-        parameters = torch.promote_types(self.D.dtype, torch.float32)
+        parameters = torch.promote_types(D.dtype, torch.float32)
         return local_selective_scan(
             u.to(dt.dtype),
             dt,
-            negative_a(self.A_log),
+            negative_a(A_log),
             B,
             C,
-            self.D.to(parameters),
-            self.dt_proj_bias.to(parameters),
+            D.to(parameters),
+            dt_proj_bias.to(parameters),
             order,
             num_tokens=x.shape[1],
         )

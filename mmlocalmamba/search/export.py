@@ -1,0 +1,124 @@
+"""From a trained supernet to the searched model: its directions, its architecture and its weights (paper 4.2)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mmlocalmamba.scan import canonical_order
+
+from .supernet import search_mixers
+
+TOP_K = 4
+"""Directions per block of all published models."""
+
+_PER_DIRECTION = {'x_proj_weight', 'dt_proj_weight', 'dt_proj_bias', 'A_log', 'D', 'conv_weight', 'conv_bias'}
+_ALPHA = '.merge.alpha'
+
+
+def top_directions(blocks: Sequence[Mapping[str, float]], count: int = TOP_K) -> tuple[tuple[str, ...], ...]:
+    """Choose the most probable directions of each block.
+
+    Args:
+        blocks: For each block, probabilities by direction, from :func:`mmlocalmamba.search.probabilities`.
+        count: Directions to choose per block.
+
+    Returns:
+        For each block, its directions in canonical order: h, v, then windows by size, each before its flip.
+
+    Raises:
+        ValueError: If a block has fewer candidates than ``count``.
+
+    Example:
+        >>> top_directions([{'h': 0.1, 'h_flip': 0.2, 'w2': 0.4, 'v': 0.3}], 2)
+        (('v', 'w2'),)
+    """
+    for index, block in enumerate(blocks):
+        if not 1 <= count <= len(block):
+            raise ValueError(
+                f'cannot choose {count} directions in block {index}, which has {len(block)} candidates '
+                f'({", ".join(block)}): choose at least 1 and at most all of them'
+            )
+    return tuple(canonical_order(sorted(block, key=block.__getitem__, reverse=True)[:count]) for block in blocks)
+
+
+def export_weights(model: nn.Module, directions: Sequence[Sequence[str]]) -> dict[str, Tensor]:
+    """Cut the state dict of the searched model out of a supernet's.
+
+    The parameters of the chosen directions are taken in the given order; alpha is left out. The searched model adds its
+    branches up, where the supernet mixed normalised ones, so these weights are a start for training, not its end.
+
+    Args:
+        model: The supernet: a backbone, or any model around it.
+        directions: The chosen names, one list per block.
+
+    Returns:
+        Tensors by name, which fit the same model built with ``search=False`` and these directions.
+
+    Raises:
+        ValueError: If there is not one list per block, or a name is none of a block's candidates.
+    """
+    mixers = search_mixers(model)
+    if len(directions) != len(mixers):
+        raise ValueError(f'got directions for {len(directions)} blocks, but the supernet has {len(mixers)}')
+    places = {}
+    for (name, mixer), chosen in zip(mixers.items(), directions, strict=True):
+        unknown = [direction for direction in chosen if direction not in mixer.directions]
+        if unknown:
+            raise ValueError(f'{name} has no candidate {", ".join(unknown)}: its are {", ".join(mixer.directions)}')
+        places[name] = torch.tensor([mixer.directions.index(direction) for direction in chosen])
+    weights = {}
+    for name, value in model.state_dict().items():
+        owner, _, parameter = name.rpartition('.')
+        if owner in places and parameter in _PER_DIRECTION:
+            value = value[places[owner].to(value.device)]
+        if not name.endswith(_ALPHA):
+            weights[name] = value.clone()
+    return weights
+
+
+def write_directions(
+    path: str | Path, directions: Sequence[Sequence[str]], blocks: Sequence[Mapping[str, float]] | None = None
+) -> None:
+    """Write directions to a JSON file, which ``arch=dict(..., directions='<path>')`` takes.
+
+    Args:
+        path: The file.
+        directions: One list of names per block.
+        blocks: The probabilities that they were chosen by, kept in the file for those who read it.
+    """
+    tables: dict[str, list[Any]] = {'directions': [list(block) for block in directions]}
+    if blocks is not None:
+        tables['probabilities'] = [{name: round(value, 6) for name, value in block.items()} for block in blocks]
+    # One block per line, for people to read.
+    lines = [
+        f'  "{key}": [\n' + ',\n'.join(f'    {json.dumps(block)}' for block in table) + '\n  ]'
+        for key, table in tables.items()
+    ]
+    Path(path).write_text('{\n' + ',\n'.join(lines) + '\n}\n', encoding='utf-8')
+
+
+def searched_arch(
+    sizes: str | Mapping[str, Any], zoo: Mapping[str, Mapping[str, Any]], directions: str | Path
+) -> dict[str, Any]:
+    """Make the ``arch`` of the searched model: given sizes, with directions from a file.
+
+    Args:
+        sizes: ``arch`` of the model that the directions are for: a name, or a dict.
+        zoo: ``arch_zoo`` of its class.
+        directions: Path of the JSON file.
+
+    Raises:
+        ValueError: If a name is unknown.
+    """
+    if isinstance(sizes, str):
+        if sizes not in zoo:
+            raise ValueError(f'there is no arch {sizes!r}: choose from {sorted(zoo)}')
+        sizes = zoo[sizes]
+    plain = {key: list(value) if isinstance(value, tuple) else value for key, value in sizes.items()}
+    return {**plain, 'directions': str(directions)}

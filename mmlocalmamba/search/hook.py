@@ -1,0 +1,131 @@
+"""Writes down how the probabilities of the candidate directions develop."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+from mmengine.dist import is_main_process, master_only
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+from mmengine.runner import Runner
+from torch import nn
+
+from mmlocalmamba.registry import HOOKS
+
+from .supernet import candidates, probabilities, set_num_sampled
+
+LOG_NAME = 'directions_log.jsonl'
+
+
+@HOOKS.register_module()
+class DirectionSearchHook(Hook):
+    """Logs softmax(alpha) of every block over time, and chooses how many branches a training step computes.
+
+    ``<work_dir>/directions_log.jsonl`` gets one JSON object per line: ``iter``, ``epoch`` and ``probabilities``, one
+    dict of direction to probability per block. It is written before training, every ``interval`` iterations and after
+    training; resuming goes on with the same file, less what lies after the resumed iteration.
+    ``tools/analysis/plot_directions.py`` draws it. The log shows the mean entropy of the blocks, relative to that of
+    equal probabilities, under ``search/entropy``.
+
+    Args:
+        interval: Write every so many iterations. Default: 100.
+        num_sampled: Branches to draw per block and step (single-path sampling); None computes all of them, as the
+            paper does. See :func:`mmlocalmamba.search.set_num_sampled`.
+
+    Raises:
+        ValueError: If ``interval`` is not a positive whole number; before training, if the model does not search.
+    """
+
+    priority = 'NORMAL'
+
+    def __init__(self, interval: int = 100, num_sampled: int | None = None) -> None:
+        if not isinstance(interval, int) or interval < 1:
+            raise ValueError(f'interval must be a positive whole number of iterations, got {interval!r}')
+        self.interval = interval
+        self.num_sampled = num_sampled
+        self._written: int | None = None
+
+    def before_train(self, runner: Runner) -> None:
+        """Set the sampling up, and start the file."""
+        model = _bare(runner.model)
+        set_num_sampled(model, self.num_sampled)
+        names = candidates(model)
+        sampled = 'all' if self.num_sampled is None else f'{self.num_sampled} drawn'
+        runner.logger.info(
+            f'Searching the scan directions of {len(names)} blocks, {max(map(len, names))} candidates each at most, '
+            f'{sampled} per step'
+        )
+        self._written = None
+        if is_main_process():
+            _forget_after(Path(runner.work_dir) / LOG_NAME, runner.iter)
+        self._write(runner)
+
+    def after_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: object = None, outputs: object = None
+    ) -> None:
+        """Write the probabilities down when it is time."""
+        if self.every_n_train_iters(runner, self.interval):
+            # The runner counts an iteration up only after its hooks.
+            self._write(runner, runner.iter + 1)
+
+    def after_train(self, runner: Runner) -> None:
+        """Write the last probabilities down."""
+        self._write(runner)
+
+    @master_only
+    def _write(self, runner: Runner, iteration: int | None = None) -> None:
+        blocks = probabilities(_bare(runner.model))
+        iteration = runner.iter if iteration is None else iteration
+        path = Path(runner.work_dir) / LOG_NAME
+        if iteration == self._written:
+            return
+        with path.open('a', encoding='utf-8') as file:
+            file.write(json.dumps({'iter': iteration, 'epoch': runner.epoch, 'probabilities': blocks}) + '\n')
+        self._written = iteration
+        runner.message_hub.update_scalar('train/search/entropy', relative_entropy(blocks))
+
+
+def read_log(path: str | Path) -> list[dict[str, Any]]:
+    """Read what :class:`DirectionSearchHook` wrote.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it holds anything else.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f'{path} is no file: DirectionSearchHook writes {LOG_NAME} in the work dir of a search')
+    records = []
+    for number, line in enumerate(path.read_text(encoding='utf-8').splitlines(), 1):
+        try:
+            record = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise ValueError(f'{path}, line {number}, is not valid JSON: {error}') from error
+        if not isinstance(record, dict) or not {'iter', 'probabilities'} <= set(record):
+            raise ValueError(f'{path}, line {number}, is no record of DirectionSearchHook: no iter and probabilities')
+        records.append(record)
+    return records
+
+
+def relative_entropy(blocks: list[dict[str, float]]) -> float:
+    """Average the blocks' entropies, each relative to that of equal probabilities: 1 is undecided, 0 is decided."""
+    ratios = [
+        -sum(p * math.log(p) for p in block.values() if p > 0) / math.log(len(block))
+        for block in blocks
+        if len(block) > 1
+    ]
+    return sum(ratios) / max(len(ratios), 1)
+
+
+def _forget_after(path: Path, iteration: int) -> None:
+    """Drop the records of iterations that a resumed run will do again; all of an earlier run's at iteration 0."""
+    if path.is_file():
+        kept = [json.dumps(record) + '\n' for record in read_log(path) if record['iter'] <= iteration and iteration > 0]
+        path.write_text(''.join(kept), encoding='utf-8')
+
+
+def _bare(model: nn.Module) -> nn.Module:
+    return model.get_submodule('module') if is_model_wrapper(model) else model
