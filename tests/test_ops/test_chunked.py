@@ -31,9 +31,7 @@ def test_segments_agree_with_reference(size, spatial) -> None:
     assert_agrees(chunked, problem, 1e-12)
 
 
-@pytest.mark.parametrize(
-    ('dtype', 'tolerance'), [(torch.float32, 1e-5), (torch.bfloat16, 1e-2), (torch.float16, 2e-3)]
-)
+@pytest.mark.parametrize(('dtype', 'tolerance'), [(torch.float32, 1e-5), (torch.bfloat16, 1e-2), (torch.float16, 2e-3)])
 def test_low_precision_tokens(dtype, tolerance) -> None:
     assert_agrees(chunked, make_problem(6, 7, dtype=dtype), tolerance)
 
@@ -62,9 +60,7 @@ def test_states_are_kept_only_on_request() -> None:
 
 def test_states_grow_linearly() -> None:
     u, _, A, *_ = make_problem(1, 1).inputs
-    sizes = [
-        torch.Size(chunked.states_shape(u, A, torch.zeros(2, n, dtype=torch.int32))).numel() for n in (1024, 4096)
-    ]
+    sizes = [torch.Size(chunked.states_shape(u, A, torch.zeros(2, n, dtype=torch.int32))).numel() for n in (1024, 4096)]
 
     assert sizes[1] == 4 * sizes[0]
 

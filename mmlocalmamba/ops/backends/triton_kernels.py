@@ -231,6 +231,7 @@ def gradient_kernel(
         _, state = tl.associative_scan((decay, value + start), 0, _compose)
         incoming = g_t * C_t[:, None] + tl.where(is_last, after[None, :], 0)
         _, d_state_t = tl.associative_scan((tl.exp(next_delta * a[None, :]), incoming), 0, _compose, reverse=True)
+        # What the state before adds, as a difference: off by the rounding of `value`, which only shows if dt is large.
         d_exponent = d_state_t * (state - value)
         d_delta += d_exponent * a[None, :]
         d_input += d_state_t * B_t[:, None]

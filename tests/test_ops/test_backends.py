@@ -1,0 +1,181 @@
+import logging
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from mmlocalmamba.ops import available_backends, backend_for, backends, local_selective_scan
+from mmlocalmamba.ops.backends import chunked, reference
+from mmlocalmamba.ops.backends.self_check import self_check
+
+from .problems import make_problem
+
+
+@pytest.fixture(autouse=True)
+def fresh_choice(monkeypatch, caplog):
+    monkeypatch.delenv(backends.ENVIRONMENT_VARIABLE, raising=False)
+    backends._choose.cache_clear()
+    caplog.set_level(logging.INFO, 'mmlocalmamba')
+    yield
+    backends._choose.cache_clear()
+
+
+@pytest.fixture
+def caplog(caplog, monkeypatch):
+    """Catch our logger's records whether or not a test before has stopped them from propagating."""
+    monkeypatch.setattr(backends.logger, 'propagate', False)
+    backends.logger.addHandler(caplog.handler)
+    yield caplog
+    backends.logger.removeHandler(caplog.handler)
+
+
+@pytest.fixture
+def use_fake(monkeypatch):
+    """Put a fake GPU back end into the place of triton, checked on the CPU, the first choice there."""
+    real = backends.load_backend
+
+    def install(fake) -> None:
+        monkeypatch.setattr(backends, 'load_backend', lambda name: fake if name == 'triton' else real(name))
+        monkeypatch.setattr(backends, '_CHECKED_DEVICES', ('cpu',))
+        monkeypatch.setitem(backends.AUTO_ORDER, 'cpu', ('triton', 'chunked'))
+
+    return install
+
+
+def fake(**changed) -> SimpleNamespace:
+    parts = {name: getattr(chunked, name) for name in ('why_not', 'states_shape', 'forward', 'backward')}
+    return SimpleNamespace(**{**parts, **changed})
+
+
+def wrong_gradient(*args):
+    d_u, d_dt, d_A, *others = chunked.backward(*args)
+    return d_u, d_dt, d_A * 1.01, *others
+
+
+def raising(*_args):
+    raise RuntimeError('no kernel image is available')
+
+
+def nan_output(*args):
+    y, states = chunked.forward(*args)
+    return y.fill_(float('nan')), states
+
+
+def test_auto_takes_the_first_that_can_run(monkeypatch) -> None:
+    monkeypatch.setitem(backends.AUTO_ORDER, 'cpu', ('triton', 'chunked', 'reference'))
+
+    assert backend_for('cpu') == 'chunked'
+
+
+def test_slow_choice_is_a_warning_that_names_the_faster_ones(monkeypatch, caplog) -> None:
+    monkeypatch.setitem(backends.AUTO_ORDER, 'cpu', ('cuda', 'chunked'))
+    backend_for('cpu')
+
+    (record,) = caplog.records
+    assert record.levelno == logging.WARNING
+    assert 'SLOW' in record.message
+    assert "cuda: mamba-ssm's kernel runs on CUDA devices only." in record.message
+
+
+def test_choice_is_logged_once(caplog) -> None:
+    for _ in range(3):
+        backend_for('cpu')
+
+    assert len(caplog.records) == 1
+
+
+def test_environment_forces(monkeypatch) -> None:
+    monkeypatch.setenv(backends.ENVIRONMENT_VARIABLE, 'reference')
+
+    assert backend_for('cpu') == 'reference'
+
+
+def test_argument_goes_before_environment(monkeypatch) -> None:
+    monkeypatch.setenv(backends.ENVIRONMENT_VARIABLE, 'reference')
+
+    assert backend_for('cpu', 'chunked') == 'chunked'
+
+
+def test_unknown_name_is_refused() -> None:
+    with pytest.raises(ValueError, match="unknown scan back end 'fast': choose 'auto' or one of 'triton'"):
+        backend_for('cpu', 'fast')
+
+
+def test_forced_back_end_that_cannot_run_raises() -> None:
+    inputs, order, _, _ = make_problem(2, 2, dtype=torch.float32)
+
+    with pytest.raises(RuntimeError, match=r"'cuda' was asked for, but cannot run on 'cpu'.*CUDA devices only"):
+        local_selective_scan(*inputs, order, backend='cuda')
+
+
+def test_every_back_end_reports() -> None:
+    report = available_backends('cpu')
+
+    assert tuple(report) == backends.BACKENDS
+    assert report['chunked'] is None
+    assert report['triton']
+
+
+def test_kernel_that_agrees_is_used(use_fake, caplog) -> None:
+    use_fake(fake())
+
+    assert backend_for('cpu') == 'triton'
+    assert 'agrees with the reference' in caplog.text
+
+
+@pytest.mark.parametrize(
+    ('broken', 'message'),
+    [
+        (fake(backward=wrong_gradient), 'the gradient of A differs'),
+        (fake(forward=raising), 'it raised RuntimeError: no kernel image is available'),
+        (fake(forward=nan_output), 'y differs by nan'),
+    ],
+    ids=['gradient', 'raises', 'nan'],
+)
+def test_broken_kernel_is_not_used(use_fake, caplog, broken, message) -> None:
+    use_fake(broken)
+
+    assert backend_for('cpu') == 'chunked'
+    warnings = [record.message for record in caplog.records if record.levelno == logging.WARNING]
+    assert any('NOT USED' in warning and message in warning for warning in warnings)
+
+
+def test_broken_kernel_raises_if_forced(use_fake) -> None:
+    use_fake(fake(backward=wrong_gradient))
+
+    with pytest.raises(RuntimeError, match='does not agree with the reference here: the gradient of A differs'):
+        backend_for('cpu', 'triton')
+
+
+def test_check_sees_nothing_of_the_callers_modes(use_fake) -> None:
+    use_fake(fake())
+    with torch.inference_mode(), torch.autocast('cpu', dtype=torch.bfloat16):
+        assert backend_for('cpu') == 'triton'
+
+
+@pytest.mark.parametrize('backend', [reference, chunked], ids=['reference', 'chunked'])
+def test_check_passes_what_is_right(backend) -> None:
+    assert self_check(backend, torch.device('cpu')) is None
+
+
+@pytest.mark.parametrize('backend', ['reference', 'chunked'])
+def test_autocast_scans_in_float32(backend) -> None:
+    inputs, order, _, grad = make_problem(4, 5, dtype=torch.bfloat16)
+    wide = [x.float().requires_grad_() for x in inputs]
+    inputs = [x.requires_grad_() for x in inputs]
+    with torch.autocast('cpu', dtype=torch.bfloat16):
+        y = local_selective_scan(*inputs, order, backend=backend)
+    want = local_selective_scan(*wide, order, backend=backend)
+
+    assert y.dtype == torch.float32
+    torch.testing.assert_close(y, want)
+    got_grads, want_grads = (torch.autograd.grad(out, xs, grad.float()) for out, xs in ((y, inputs), (want, wide)))
+    for got, expected, x in zip(got_grads, want_grads, inputs, strict=True):
+        assert got.dtype == x.dtype
+        torch.testing.assert_close(got, expected.to(x.dtype))
+
+
+def test_bfloat16_stays_bfloat16_outside_autocast() -> None:
+    inputs, order, _, _ = make_problem(3, 4, dtype=torch.bfloat16)
+
+    assert local_selective_scan(*inputs, order).dtype == torch.bfloat16
