@@ -1,0 +1,18 @@
+default_scope = 'mmengine'
+default_hooks = dict(
+    timer=dict(type='IterTimerHook'),
+    logger=dict(type='LoggerHook', interval=100),
+    param_scheduler=dict(type='ParamSchedulerHook'),
+    checkpoint=dict(type='CheckpointHook', interval=1, max_keep_ckpts=3, save_best='accuracy/top1', rule='greater'),
+    sampler_seed=dict(type='DistSamplerSeedHook'),
+)
+# EMA with decay 0.9999: what is evaluated and saved under 'state_dict' are the averaged weights.
+custom_hooks = [
+    dict(type='EMAHook', ema_type='ExponentialMovingAverage', momentum=0.0001, priority='ABOVE_NORMAL'),
+    dict(type='mmlocalmamba.NonFiniteHook'),
+]
+env_cfg = dict(cudnn_benchmark=True, mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0))
+randomness = dict(seed=42)
+log_level = 'INFO'
+load_from = None
+resume = False

@@ -1,0 +1,21 @@
+# Direction search for LocalVim-T and -S on ImageNet-1k (paper 4.2): all 8 candidates in every block,
+# width 128. Not reproduced here; the published outcome is mmlocalmamba/scan/published.json.
+# Total batch 1024 (8 GPUs x 128), 100 epochs, AdamW lr 1e-3, wd 0.05. Export afterwards:
+#   python tools/search/export_directions.py configs/search/local_vim_search.py <checkpoint> \
+#       --target configs/imagenet/local_vim_t.py
+_base_ = [
+    '../_base_/models/local_vim_cls.py',
+    '../_base_/datasets/imagenet.py',
+    '../_base_/schedules/imagenet_search_100e.py',
+    '../_base_/imagenet_runtime.py',
+]
+candidates = ['h', 'h_flip', 'v', 'v_flip', 'w2', 'w2_flip', 'w7', 'w7_flip']
+model = dict(
+    backbone=dict(
+        arch=dict(embed_dim=128, depth=20, directions=[candidates] * 20),
+        search=True,
+        drop_path_rate=0.0,
+    ),
+    head=dict(in_channels=128),
+)
+custom_hooks = [dict(type='mmlocalmamba.DirectionSearchHook', interval=500), dict(type='mmlocalmamba.NonFiniteHook')]
