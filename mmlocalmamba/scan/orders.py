@@ -7,6 +7,7 @@ A direction over an H x W map is an integer order: ``order[l]`` is the row-major
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 
 import torch
@@ -89,12 +90,32 @@ def inverse_order(order: Tensor, num_tokens: int) -> Tensor:
 
 @lru_cache(maxsize=256)
 def _cached_orders(names: tuple[str, ...], height: int, width: int, middle: bool, device: torch.device) -> Tensor:
+    # What is cached must outlive the caller's inference mode, fake tensors or default device, which are all a thread's.
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(_stack_orders, names, height, width, middle, device).result()
+
+
+def _stack_orders(names: tuple[str, ...], height: int, width: int, middle: bool, device: torch.device) -> Tensor:
     orders = [scan_order(name, height, width, middle) for name in names]
     length = max(len(order) for order in orders)
     stacked = torch.full((len(orders), length), PAD, dtype=torch.int32)
     for row, order in zip(stacked, orders, strict=True):
         row[: len(order)] = order
     return stacked.to(device)
+
+
+@torch.library.custom_op('mmlocalmamba::scan_orders', mutates_args=())
+def _orders_of_compiled_model(
+    directions: str, height: int, width: int, middle_token: bool, device: torch.device
+) -> Tensor:
+    return _cached_orders(tuple(directions.split()), height, width, middle_token, device).clone()
+
+
+@_orders_of_compiled_model.register_fake
+def _(directions: str, height: int, width: int, middle_token: bool, device: torch.device) -> Tensor:
+    names = directions.split()
+    length = max(len(scan_order(name, height, width, middle_token)) for name in names)
+    return torch.empty(len(names), length, dtype=torch.int32, device=device)
 
 
 def scan_orders(
@@ -119,4 +140,10 @@ def scan_orders(
     Returns:
         int32 of shape (K, L_scan). It is shared between callers: do not write into it.
     """
-    return _cached_orders(tuple(directions), height, width, middle_token, torch.device(device))
+    device = torch.device(device)
+    if device.type == 'cuda' and device.index is None:
+        device = torch.device('cuda', torch.cuda.current_device())
+    if torch.compiler.is_dynamo_compiling():
+        # One node of the graph, with a tensor of its own: what the compiler makes may overwrite it.
+        return _orders_of_compiled_model(' '.join(directions), height, width, middle_token, device)
+    return _cached_orders(tuple(directions), height, width, middle_token, device)
