@@ -1,4 +1,4 @@
-# Ablation of paper table 5, row 4: LocalVim-T*, horizontal and 2 x 2 local scans in every block, with SCAttn, no search.
+# Ablation of paper table 5, row 4: LocalVim-T*, horizontal and 2 x 2 local scans in every block, SCAttn, no search.
 # Published: 75.8 top-1. Everything else as in local_vim_t.py, which is the next step: with search, 76.2.
 _base_ = ['./local_vim_t.py']
 model = dict(backbone=dict(arch='tiny_without_search'))

@@ -3,7 +3,7 @@
 _base_ = ['./local_vim_t.py']
 model = dict(
     backbone=dict(
-        arch=dict(embed_dim=192, depth=24, directions=[['h', 'h_flip']] * 24),
+        arch=dict(_delete_=True, embed_dim=192, depth=24, directions=[['h', 'h_flip']] * 24),
         attn=False,
     )
 )

@@ -12,7 +12,7 @@ _base_ = [
 candidates = ['h', 'h_flip', 'v', 'v_flip', 'w2', 'w2_flip', 'w7', 'w7_flip']
 model = dict(
     backbone=dict(
-        arch=dict(embed_dim=128, depth=20, directions=[candidates] * 20),
+        arch=dict(_delete_=True, embed_dim=128, depth=20, directions=[candidates] * 20),
         search=True,
         drop_path_rate=0.0,
     ),

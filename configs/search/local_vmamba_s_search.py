@@ -12,7 +12,7 @@ _base_ = [
 candidates = ['h', 'h_flip', 'v', 'v_flip', 'w2', 'w2_flip', 'w7', 'w7_flip']
 model = dict(
     backbone=dict(
-        arch=dict(dims=[32, 64, 128, 256], depths=[2, 2, 27, 2], directions=[candidates] * 33),
+        arch=dict(_delete_=True, dims=[32, 64, 128, 256], depths=[2, 2, 27, 2], directions=[candidates] * 33),
         search=True,
         drop_path_rate=0.0,
     ),

@@ -1,5 +1,6 @@
 """Data sets: importing this registers them."""
 
+from .direction_textures import DirectionTextures
 from .image_folder import ImageFolder, TimmTransform
 
-__all__ = ['ImageFolder', 'TimmTransform']
+__all__ = ['DirectionTextures', 'ImageFolder', 'TimmTransform']

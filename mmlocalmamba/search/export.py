@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+from mmengine.config import Config
 from torch import Tensor, nn
 
-from mmlocalmamba.scan import canonical_order
+from mmlocalmamba.models import LocalVim, LocalVMamba
+from mmlocalmamba.registry import MODELS
+from mmlocalmamba.scan import canonical_order, load_directions, parse_directions
 
 from .supernet import search_mixers
 
@@ -103,22 +107,42 @@ def write_directions(
     Path(path).write_text('{\n' + ',\n'.join(lines) + '\n}\n', encoding='utf-8')
 
 
-def searched_arch(
-    sizes: str | Mapping[str, Any], zoo: Mapping[str, Mapping[str, Any]], directions: str | Path
-) -> dict[str, Any]:
-    """Make the ``arch`` of the searched model: given sizes, with directions from a file.
+def searched_config(cfg: Config, directions: str | Path) -> Config:
+    """Make the config of a searched model out of one of a supernet, or of any model with one of our backbones.
+
+    The backbone keeps its sizes and gets its directions from a file; ``search`` and
+    :class:`~mmlocalmamba.search.DirectionSearchHook` are dropped, and so is a checkpoint that the supernet started
+    from.
 
     Args:
-        sizes: ``arch`` of the model that the directions are for: a name, or a dict.
-        zoo: ``arch_zoo`` of its class.
-        directions: Path of the JSON file.
+        cfg: The whole config; it is left as it is.
+        directions: The JSON file.
+
+    Returns:
+        A new config.
 
     Raises:
-        ValueError: If a name is unknown.
+        ValueError: If ``model.backbone`` is none of our backbones, or the file does not fit its depth.
     """
+    cfg = copy.deepcopy(cfg)
+    backbone = cfg.model.get('backbone') or {}
+    kind = MODELS.get(str(backbone.get('type'))) if backbone else None
+    if kind not in (LocalVMamba, LocalVim):
+        raise ValueError(
+            f'want a config whose model.backbone is a LocalVMamba or a LocalVim, got {backbone.get("type")!r}'
+        )
+    sizes = backbone.get('arch', 'tiny')
     if isinstance(sizes, str):
-        if sizes not in zoo:
-            raise ValueError(f'there is no arch {sizes!r}: choose from {sorted(zoo)}')
-        sizes = zoo[sizes]
-    plain = {key: list(value) if isinstance(value, tuple) else value for key, value in sizes.items()}
-    return {**plain, 'directions': str(directions)}
+        sizes = kind.arch_zoo.get(sizes, sizes)
+    if isinstance(sizes, str):
+        raise ValueError(f'{kind.__name__} has no arch {sizes!r}: choose from {sorted(kind.arch_zoo)}')
+    depth = sizes['depth'] if 'depth' in sizes else sum(sizes['depths'])
+    parse_directions(load_directions(directions), depth)
+    sizes = {key: list(value) if isinstance(value, tuple) else value for key, value in sizes.items()}
+    was_supernet = backbone.pop('search', False)
+    if was_supernet:
+        backbone.pop('init_cfg', None)
+    backbone.arch = {**sizes, 'directions': str(directions)}
+    hooks = cfg.get('custom_hooks') or []
+    cfg.custom_hooks = [hook for hook in hooks if str(hook['type']).rpartition('.')[2] != 'DirectionSearchHook']
+    return cfg

@@ -1,6 +1,6 @@
 # 300 epochs: AdamW 1e-3 at a total batch of 1024, 20 epochs of linear warm-up, cosine (paper 5.1).
-# On fewer GPUs accumulate: 1 GPU x 128 x 8 steps is --cfg-options optim_wrapper.accumulative_counts=8. The learning rate
-# then stays as it is. Otherwise --auto-scale-lr scales it to the smaller batch.
+# On fewer GPUs accumulate: 1 GPU x 128 x 8 steps is --cfg-options optim_wrapper.accumulative_counts=8, and the learning
+# rate stays as it is. Otherwise --auto-scale-lr scales it to the smaller batch.
 optim_wrapper = dict(
     type='AmpOptimWrapper',
     loss_scale='dynamic',

@@ -10,6 +10,8 @@ from torch import Tensor, nn
 
 from mmlocalmamba.registry import MODELS
 
+from ..backbones.published_keys import is_published
+
 HEAD_NORMS = {'LN': nn.LayerNorm, 'RMSNorm': nn.RMSNorm}
 
 
@@ -92,3 +94,12 @@ class ImageClassifier(BaseModel):
             truth = [None] * len(scores) if labels is None else labels
             return [dict(pred_scores=score, gt_label=label) for score, label in zip(scores, truth, strict=True)]
         raise ValueError(f"mode={mode!r} is unknown: choose 'tensor', 'loss' or 'predict'")
+
+    def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *args: Any) -> None:
+        """Take published files as they are, head included: ``load_from`` and ``tools/test.py`` end up here."""
+        if not prefix and is_published(state_dict):
+            converted = self.backbone.convert_published(state_dict)
+            state_dict.clear()
+            for name, value in converted.items():
+                state_dict[name if name.startswith('head.') else f'backbone.{name}'] = value
+        super()._load_from_state_dict(state_dict, prefix, *args)
