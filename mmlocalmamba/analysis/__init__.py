@@ -1,0 +1,1 @@
+"""Looking into models: what they cost, see and scan."""
