@@ -1,0 +1,119 @@
+import copy
+
+import pytest
+import torch
+
+from mmlocalmamba.models.backbones import LocalVim, LocalVMamba
+from mmlocalmamba.ops import local_selective_scan
+from mmlocalmamba.ops.selective_scan import _selective_scan, _selective_scan_backward
+from mmlocalmamba.scan import scan_orders
+
+from .problems import make_problem
+
+# Directions differ from block to block: none may get another one's order.
+BLOCKS = [['h', 'w2_flip'], ['v_flip'], ['w3', 'h_flip'], ['v', 'w2']]
+
+
+def make_vmamba() -> torch.nn.Module:
+    return LocalVMamba(arch=dict(dims=[8, 16, 32, 64], depths=[1, 1, 1, 1], directions=BLOCKS), d_state=2)
+
+
+def make_vim() -> torch.nn.Module:
+    arch = dict(embed_dim=16, depth=2, directions=BLOCKS[:2])
+    return LocalVim(arch=arch, img_size=32, patch_size=8, out_indices=(0, 1), d_state=2)
+
+
+BACKBONES = pytest.mark.parametrize('make', [make_vmamba, make_vim], ids=['local_vmamba', 'local_vim'])
+
+
+@pytest.fixture(autouse=True)
+def fresh_compiler():
+    torch._dynamo.reset()
+    yield
+    torch._dynamo.reset()
+
+
+@pytest.mark.parametrize('backend', ['chunked', 'reference'])
+@pytest.mark.parametrize('spatial', [True, False])
+def test_registration_of_the_operation(backend, spatial) -> None:
+    inputs, order, num_tokens, _ = make_problem(2, 3, spatial=spatial, dtype=torch.float32)
+    inputs = [x.requires_grad_() for x in inputs]
+
+    tests = ('test_schema', 'test_autograd_registration', 'test_faketensor')
+    torch.library.opcheck(_selective_scan, (*inputs, order, num_tokens, True, backend), test_utils=tests)
+
+
+@pytest.mark.parametrize('backend', ['chunked', 'reference'])
+def test_registration_of_the_backward(backend) -> None:
+    inputs, order, num_tokens, grad = make_problem(2, 3, dtype=torch.float32)
+    states = _selective_scan(*inputs, order, num_tokens, True, backend)[1]
+
+    arguments = (grad, *inputs, order, states, num_tokens, backend)
+    torch.library.opcheck(_selective_scan_backward, arguments, test_utils=('test_schema', 'test_faketensor'))
+
+
+def test_compiled_operation_is_one_node() -> None:
+    inputs, order, _, _ = make_problem(3, 4, dtype=torch.float32)
+    graphs = []
+
+    def keep(graph, _inputs):
+        graphs.append(graph)
+        return graph
+
+    def scan(*args):
+        return local_selective_scan(*args)
+
+    got = torch.compile(scan, fullgraph=True, backend=keep)(*inputs, order)
+
+    torch.testing.assert_close(got, local_selective_scan(*inputs, order))
+    names = [str(node.target) for node in graphs[0].graph.nodes if node.op == 'call_function']
+    assert len([name for name in names if 'selective_scan' in name]) == 1
+
+
+def test_compiled_orders_keep_the_cache_to_themselves() -> None:
+    def double(x):
+        return scan_orders(['h', 'w2'], 3, 3).mul_(2), x + 1
+
+    got, _ = torch.compile(double, fullgraph=True, backend='aot_eager')(torch.zeros(1))
+
+    assert torch.equal(got, 2 * scan_orders(['h', 'w2'], 3, 3))
+    assert scan_orders(['h', 'w2'], 3, 3).max() == 8
+
+
+@pytest.mark.slow
+@BACKBONES
+def test_compiled_backbone_has_the_same_values_and_gradients(make) -> None:
+    model, image = make(), torch.randn(1, 3, 40, 48)
+    other = copy.deepcopy(model)
+    compiled = torch.compile(other, fullgraph=True, backend='aot_eager')
+    want, got = model(image), compiled(image)
+
+    torch.testing.assert_close(got, want, rtol=1e-4, atol=1e-5)
+    for outputs in (want, got):
+        sum(out.square().mean() for out in outputs).backward()
+    for (name, a), b in zip(model.named_parameters(), other.parameters(), strict=True):
+        torch.testing.assert_close(b.grad, a.grad, rtol=1e-4, atol=1e-5, msg=lambda text, name=name: f'{name}: {text}')
+
+
+@pytest.mark.slow
+@BACKBONES
+def test_exported_backbone_has_the_same_values(make) -> None:
+    model, image = make().eval(), torch.randn(1, 3, 40, 48)
+    program = torch.export.export(model, (image,))
+
+    # The part outside of autocast is a module of its own in the graph.
+    nodes = [
+        node for module in program.graph_module.modules() if hasattr(module, 'graph') for node in module.graph.nodes
+    ]
+    scans = [node for node in nodes if str(node.target) == 'mmlocalmamba.selective_scan.default']
+    assert len(scans) == (4 if make is make_vmamba else 2)
+    torch.testing.assert_close(program.module()(image), model(image))
+
+
+@pytest.mark.slow
+def test_training_after_inference_mode() -> None:
+    model, image = make_vmamba(), torch.randn(1, 3, 56, 40)
+    with torch.inference_mode():
+        model(image)
+
+    model(image)[-1].sum().backward()

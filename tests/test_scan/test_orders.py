@@ -1,0 +1,143 @@
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+
+from mmlocalmamba.scan import CANDIDATES, inverse_order, orders, parse_direction, scan_order, scan_orders
+
+NAMES = st.builds(
+    lambda path, flip: path + flip, st.sampled_from(['h', 'v', 'w1', 'w2', 'w3', 'w7']), st.sampled_from(['', '_flip'])
+)
+SIDES = st.integers(1, 17)
+
+
+@pytest.fixture
+def empty_cache():
+    orders._cached_orders.cache_clear()
+    yield
+    orders._cached_orders.cache_clear()
+
+
+def test_orders_are_those_of_the_published_code(shared_dir) -> None:
+    reference = torch.load(shared_dir / 'reference' / 'scan_orders.pt', weights_only=True)
+
+    assert len(reference) > 0
+    for key, want in reference.items():
+        size, name = key.split('/')
+        height, width = map(int, size.split('x'))
+        assert torch.equal(scan_order(name, height, width), want), key
+
+
+@given(NAMES, SIDES, SIDES)
+def test_every_token_is_visited_once(name, height, width) -> None:
+    order = scan_order(name, height, width)
+
+    assert order[order >= 0].sort().values.tolist() == list(range(height * width))
+
+
+@given(NAMES, SIDES, SIDES)
+def test_length_counts_whole_windows(name, height, width) -> None:
+    window = parse_direction(name).window
+
+    assert len(scan_order(name, height, width)) == (-(-height // window) * window) * (-(-width // window) * window)
+
+
+@given(NAMES, SIDES, SIDES, st.booleans())
+def test_inverse_brings_every_token_back(name, height, width, middle) -> None:
+    order = scan_order(name, height, width, middle_token=middle)
+    tokens = height * width + middle
+
+    assert torch.equal(order[inverse_order(order, tokens)], torch.arange(tokens))
+
+
+@given(SIDES, SIDES)
+def test_inverse_of_columns_is_a_transposition_of_any_map(height, width) -> None:
+    image = torch.arange(height * width).view(height, width)
+    scanned = image.flatten()[scan_order('v', height, width)]
+
+    assert torch.equal(scanned, image.t().flatten())
+    assert torch.equal(
+        scanned[inverse_order(scan_order('v', height, width), height * width)].view(height, width), image
+    )
+
+
+@given(NAMES.filter(lambda name: not name.endswith('_flip')), SIDES, SIDES)
+def test_flip_reverses_padding_too(name, height, width) -> None:
+    assert torch.equal(scan_order(f'{name}_flip', height, width), scan_order(name, height, width).flip(0))
+
+
+@given(SIDES, SIDES)
+def test_windows_of_one_token_are_rows(height, width) -> None:
+    assert torch.equal(scan_order('w1', height, width), scan_order('h', height, width))
+
+
+@given(NAMES, SIDES, SIDES)
+def test_middle_token_is_in_the_middle(name, height, width) -> None:
+    order = scan_order(name, height, width, middle_token=True)
+
+    assert order[height * width // 2] == height * width
+    assert torch.equal(order[order != height * width], scan_order(name, height, width))
+
+
+@given(st.lists(NAMES, min_size=1, max_size=8, unique=True), SIDES, SIDES)
+def test_stacked_orders_are_filled_up_at_their_ends(names, height, width) -> None:
+    stacked = scan_orders(names, height, width)
+
+    assert stacked.dtype == torch.int32
+    for row, name in zip(stacked, names, strict=True):
+        order = scan_order(name, height, width)
+        assert row[: len(order)].tolist() == order.tolist()
+        assert (row[len(order) :] == -1).all()
+
+
+@pytest.mark.parametrize('size', [(0, 3), (3, 0), (-1, 2)])
+def test_empty_map_is_refused(size) -> None:
+    with pytest.raises(ValueError, match=f'cannot scan a map of {size[0]} x {size[1]} tokens'):
+        scan_order('h', *size)
+
+
+def test_unknown_name_in_stacked_orders_is_refused() -> None:
+    with pytest.raises(ValueError, match="unknown scan direction 'diagonal'"):
+        scan_orders(['h', 'diagonal'], 2, 2)
+
+
+def test_orders_are_cached() -> None:
+    assert scan_orders(CANDIDATES, 5, 6) is scan_orders(list(CANDIDATES), 5, 6)
+
+
+def test_sizes_are_not_mixed_up() -> None:
+    assert not torch.equal(scan_orders(['v'], 2, 3), scan_orders(['v'], 3, 2))
+
+
+@pytest.mark.usefixtures('empty_cache')
+def test_order_first_asked_for_in_inference_mode_can_train() -> None:
+    with torch.inference_mode():
+        first = scan_orders(['h', 'w2'], 3, 3)
+
+    assert not first.is_inference()
+    assert not scan_orders(['h', 'w2'], 3, 3).is_inference()
+
+
+@pytest.mark.usefixtures('empty_cache')
+def test_order_first_asked_for_among_fake_tensors_is_real() -> None:
+    with FakeTensorMode():
+        scan_orders(['h', 'w2'], 3, 3)
+
+    order = scan_orders(['h', 'w2'], 3, 3)
+    assert not isinstance(order, FakeTensor)
+    assert order[0].tolist()[:3] == [0, 1, 2]
+
+
+@pytest.mark.usefixtures('empty_cache')
+def test_default_device_does_not_get_into_the_cache() -> None:
+    with torch.device('meta'):
+        order = scan_orders(['h'], 2, 2, device='cpu')
+
+    assert order.device.type == 'cpu'
+
+
+@pytest.mark.usefixtures('empty_cache')
+def test_errors_of_the_cached_part_are_the_callers() -> None:
+    with pytest.raises(ValueError, match='cannot scan a map of 0 x 2'):
+        scan_orders(['h'], 0, 2)
