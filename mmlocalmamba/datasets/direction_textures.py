@@ -68,6 +68,11 @@ class DirectionTextures(BaseDataset):
         generator = np.random.default_rng(self.seed)
         return [dict(inputs=self._draw(generator, index % 2), labels=index % 2) for index in range(self.num_images)]
 
+    def prepare_data(self, idx: int) -> dict[str, Any]:
+        """Give an image as ``inputs``, float32 (1, grid * cell, grid * cell), and its class as ``labels``."""
+        item = self.get_data_info(idx)
+        return dict(inputs=item['inputs'], labels=item['labels'])
+
     def _draw(self, generator: np.random.Generator, label: int) -> Tensor:
         """Make one image, float32 (1, grid * cell, grid * cell) of -1 and 1."""
         changes = generator.random((self.grid, self.grid)) < (self.order if label == 1 else 1 - self.order)

@@ -1,0 +1,122 @@
+import json
+
+import pytest
+import torch
+from mmengine.config import Config
+
+from mmlocalmamba.models import LocalVim, LocalVMamba
+from mmlocalmamba.models.checkpoint import load_backbone
+from mmlocalmamba.scan import CANDIDATES
+from mmlocalmamba.search import (
+    export_weights,
+    probabilities,
+    search_mixers,
+    searched_config,
+    top_directions,
+    write_directions,
+)
+
+VIM = dict(embed_dim=16, depth=2)
+VMAMBA = dict(dims=[8, 16], depths=[1, 1])
+
+
+def build(kind, directions, **kwargs):
+    if kind == 'vim':
+        arch = {**VIM, 'directions': directions}
+        return LocalVim(arch=arch, img_size=32, patch_size=8, out_indices=(1,), d_state=4, **kwargs)
+    return LocalVMamba(arch={**VMAMBA, 'directions': directions}, out_indices=(1,), d_state=4, **kwargs)
+
+
+def test_top_directions_come_in_canonical_order():
+    block = dict(w7_flip=0.3, v=0.1, h_flip=0.2, h=0.05, w2=0.35)
+    assert top_directions([block], 3) == (('h_flip', 'w2', 'w7_flip'),)
+
+
+@pytest.mark.parametrize('count', [0, 4])
+def test_fewer_candidates_than_k_are_refused(count):
+    with pytest.raises(ValueError, match=rf'cannot choose {count} directions in block 0, which has 3 candidates'):
+        top_directions([dict(h=0.5, v=0.3, w2=0.2)], count)
+
+
+@pytest.mark.parametrize('kind', ['vim', 'vmamba'])
+def test_exported_branches_are_the_supernets(kind, tmp_path):
+    model = build(kind, [CANDIDATES] * 2, search=True)
+    for parameter in model.parameters():
+        parameter.data.normal_()
+    directions = top_directions(probabilities(model), 4)
+    torch.save(dict(state_dict=export_weights(model, directions)), tmp_path / 'weights.pth')
+    write_directions(tmp_path / 'directions.json', directions, probabilities(model))
+    searched = build(kind, str(tmp_path / 'directions.json'))
+    load_backbone(searched, tmp_path / 'weights.pth')
+
+    assert searched.directions == directions
+    ours = {name: module for name, module in searched.named_modules() if hasattr(module, 'x_proj_weight')}
+    for name, mixer in search_mixers(model).items():
+        x = torch.randn(1, 16, mixer.d_inner)
+        branches = mixer.scan(x, 4, 4)
+        chosen = [mixer.directions.index(direction) for direction in ours[name].directions]
+        torch.testing.assert_close(ours[name].scan(x, 4, 4), branches[:, chosen])
+        torch.testing.assert_close(ours[name].merge.attn(branches), mixer.merge.attn(branches))
+
+
+def test_exporting_directions_that_are_no_candidates_is_refused():
+    model = build('vim', [('h', 'v', 'w2')] * 2, search=True)
+    with pytest.raises(ValueError, match=r'layers\.1\.mixer has no candidate w7'):
+        export_weights(model, [('h',), ('w7',)])
+
+
+def test_exporting_directions_of_another_depth_is_refused():
+    with pytest.raises(ValueError, match='directions for 1 blocks, but the supernet has 2'):
+        export_weights(build('vim', [CANDIDATES] * 2, search=True), [('h',)])
+
+
+def test_written_directions_are_json_with_one_block_per_line(tmp_path):
+    write_directions(tmp_path / 'd.json', [('h', 'v'), ('w2',)], [dict(h=0.5, v=0.5), dict(w2=1.0)])
+    text = (tmp_path / 'd.json').read_text()
+    assert json.loads(text) == {
+        'directions': [['h', 'v'], ['w2']],
+        'probabilities': [{'h': 0.5, 'v': 0.5}, {'w2': 1.0}],
+    }
+    assert '    ["h", "v"],\n' in text
+
+
+def search_config(**backbone):
+    backbone = dict(
+        type='mmlocalmamba.LocalVim', arch={**VIM, 'directions': [list(CANDIDATES)] * 2}, search=True, **backbone
+    )
+    hooks = [dict(type='mmlocalmamba.DirectionSearchHook'), dict(type='mmlocalmamba.NonFiniteHook')]
+    return Config(dict(model=dict(type='X', backbone=backbone), custom_hooks=hooks))
+
+
+def test_searched_config_has_no_search_left(tmp_path):
+    write_directions(tmp_path / 'd.json', [('h', 'v')] * 2)
+    cfg = search_config()
+    searched = searched_config(cfg, tmp_path / 'd.json')
+    assert 'search' not in searched.model.backbone
+    assert searched.model.backbone.arch == {**VIM, 'directions': str(tmp_path / 'd.json')}
+    assert [hook.type for hook in searched.custom_hooks] == ['mmlocalmamba.NonFiniteHook']
+    assert cfg.model.backbone.search
+
+
+def test_searched_config_takes_the_sizes_of_a_named_arch(tmp_path):
+    write_directions(tmp_path / 'd.json', [('h', 'v')] * 4)
+    cfg = Config(dict(model=dict(backbone=dict(type='mmlocalmamba.LocalVim', arch='micro'))))
+    searched = searched_config(cfg, tmp_path / 'd.json')
+    assert searched.model.backbone.arch == dict(embed_dim=64, depth=4, directions=str(tmp_path / 'd.json'))
+
+
+def test_directions_of_another_depth_are_refused(tmp_path):
+    write_directions(tmp_path / 'd.json', [('h', 'v')] * 3)
+    with pytest.raises(ValueError, match='directions for 3 blocks, but the network has 2'):
+        searched_config(search_config(), tmp_path / 'd.json')
+
+
+def test_unknown_direction_in_the_json_is_refused(tmp_path):
+    write_directions(tmp_path / 'd.json', [('h', 'diagonal')] * 2)
+    with pytest.raises(ValueError, match=r"d\.json: unknown scan direction 'diagonal'"):
+        searched_config(search_config(), tmp_path / 'd.json')
+
+
+def test_a_config_without_our_backbone_is_refused(tmp_path):
+    with pytest.raises(ValueError, match='LocalVMamba or a LocalVim'):
+        searched_config(Config(dict(model=dict(type='X'))), tmp_path / 'd.json')

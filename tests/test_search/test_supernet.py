@@ -1,0 +1,82 @@
+import pytest
+import torch
+
+from mmlocalmamba.models import LocalVim, LocalVMamba
+from mmlocalmamba.models.checkpoint import load_backbone
+from mmlocalmamba.scan import CANDIDATES
+from mmlocalmamba.search import candidates, probabilities, search_mixers, set_num_sampled
+
+VIM = dict(embed_dim=16, depth=2, directions=[CANDIDATES, ('h', 'w3', 'w3_flip')])
+VMAMBA = dict(dims=[8, 16], depths=[1, 1], directions=[CANDIDATES, CANDIDATES])
+
+
+def supernet(kind, search=True, **kwargs):
+    if kind == 'vim':
+        return LocalVim(arch=VIM, img_size=32, patch_size=8, out_indices=(1,), d_state=4, search=search, **kwargs)
+    return LocalVMamba(arch=VMAMBA, out_indices=(1,), d_state=4, search=search, **kwargs)
+
+
+@pytest.mark.parametrize('kind', ['vim', 'vmamba'])
+@pytest.mark.parametrize('num_sampled', [None, 2])
+@pytest.mark.parametrize('with_cp', [False, True])
+def test_gradient_reaches_every_alpha(kind, num_sampled, with_cp):
+    model = supernet(kind, with_cp=with_cp)
+    set_num_sampled(model, num_sampled)
+    model(torch.randn(2, 3, 32, 32))[0].square().sum().backward()
+    for mixer in search_mixers(model).values():
+        assert (mixer.merge.alpha.grad != 0).all()
+
+
+@pytest.mark.parametrize('kind', ['vim', 'vmamba'])
+def test_sampling_reaches_every_parameter_over_time(kind):
+    model = supernet(kind)
+    set_num_sampled(model, 2)
+    for _ in range(25):
+        model(torch.randn(1, 3, 32, 32))[0].square().sum().backward()
+    for mixer in search_mixers(model).values():
+        assert (mixer.x_proj_weight.grad.flatten(1).abs().sum(1) > 0).all()
+
+
+def test_candidates_may_differ_between_blocks():
+    assert candidates(supernet('vim')) == (CANDIDATES, ('h', 'w3', 'w3_flip'))
+
+
+def test_probabilities_are_softmax_of_alpha_by_name():
+    model = supernet('vim')
+    model.layers[1].mixer.merge.alpha.data = torch.tensor([0.0, 1.0, 0.0])
+    block = probabilities(model)[1]
+    assert block == pytest.approx({'h': 0.2119416, 'w3': 0.5761168, 'w3_flip': 0.2119416})
+
+
+def test_a_model_that_does_not_search_is_refused():
+    with pytest.raises(ValueError, match='search=True'):
+        probabilities(supernet('vim', search=False))
+
+
+def test_sampling_more_branches_than_a_block_has_is_refused():
+    with pytest.raises(ValueError, match='num_sampled=4 does not fit layers.1.mixer, which has 3'):
+        set_num_sampled(supernet('vim'), 4)
+
+
+@pytest.mark.parametrize('kind', ['vim', 'vmamba'])
+def test_a_supernet_checkpoint_refuses_to_load_into_a_searched_model(kind, tmp_path):
+    torch.save(supernet(kind).state_dict(), tmp_path / 'supernet.pth')
+    four = [('h', 'v', 'w2', 'w7')] * 2
+    if kind == 'vim':
+        model = LocalVim(arch={**VIM, 'directions': four}, img_size=32, patch_size=8, out_indices=(1,), d_state=4)
+    else:
+        model = LocalVMamba(arch={**VMAMBA, 'directions': four}, out_indices=(1,), d_state=4)
+    with pytest.raises(ValueError, match=r'is a supernet of the direction search.*export_directions\.py'):
+        load_backbone(model, tmp_path / 'supernet.pth')
+
+
+def test_search_works_inside_a_segmenter():
+    from mmseg.models import EncoderDecoder
+
+    backbone = dict(type='mmlocalmamba.LocalVMamba', arch=VMAMBA, out_indices=(1,), d_state=4, search=True)
+    head = dict(type='FCNHead', in_channels=16, in_index=0, channels=8, num_convs=1, num_classes=3, norm_cfg=None)
+    model = EncoderDecoder(backbone=backbone, decode_head=head, train_cfg=dict(), test_cfg=dict(mode='whole'))
+    set_num_sampled(model, 2)
+    model._forward(torch.randn(1, 3, 32, 32)).square().sum().backward()
+    assert [len(block) for block in probabilities(model)] == [8, 8]
+    assert all((mixer.merge.alpha.grad != 0).all() for mixer in search_mixers(model).values())
