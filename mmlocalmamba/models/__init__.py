@@ -2,5 +2,7 @@
 
 from .backbones import LocalVim, LocalVMamba
 from .classifiers import ClassificationHead, ImageClassifier
+from .layers.norm import LN2d
+from .necks import SimpleFPN
 
-__all__ = ['ClassificationHead', 'ImageClassifier', 'LocalVMamba', 'LocalVim']
+__all__ = ['ClassificationHead', 'ImageClassifier', 'LN2d', 'LocalVMamba', 'LocalVim', 'SimpleFPN']

@@ -1,0 +1,15 @@
+_base_ = [
+    '../_base_/models/upernet_localvmamba.py',
+    '../_base_/datasets/shapes_semantic.py',
+    '../_base_/schedules/demo_seg.py',
+    '../_base_/seg_runtime.py',
+]
+norm_cfg = dict(type='BN', requires_grad=True)
+model = dict(
+    data_preprocessor=dict(size=(128, 128)),
+    backbone=dict(arch='micro', drop_path_rate=0.0),
+    decode_head=dict(in_channels=[32, 64, 128, 256], channels=64, num_classes=7, norm_cfg=norm_cfg),
+    auxiliary_head=dict(in_channels=128, channels=32, num_classes=7, norm_cfg=norm_cfg),
+    test_cfg=dict(crop_size=(128, 128), stride=(85, 85)),
+)
+default_hooks = dict(logger=dict(interval=20), checkpoint=dict(interval=200))
