@@ -43,8 +43,10 @@ def test_kernels_compile_for_gpus(capability, dtype) -> None:
         assert report.capability == capability
         assert 0 < report.registers <= 255
         assert report.shared_bytes <= 4096
-        # A few numbers of the widest kernel may go to local memory, no more.
-        assert report.spill_bytes <= (64 if report.kernel == 'gradients' else 0), report
+        # The widest kernel puts some 40 numbers per lane into local memory; the others none.
+        assert report.spill_bytes <= (192 if report.kernel == 'gradients' else 0), report
+        # Sums over channels for B and C: two of five steps for each of 16 tokens.
+        assert report.exchanges == (160 if report.kernel == 'gradients' else 0), report
 
 
 @needs_triton

@@ -204,7 +204,7 @@ def backward(
         d_u, d_dt, d_B, d_C, d_D, d_dt_bias,
         num_tokens, launch.length, channels, launch.d_state, launch.tiles,
         *grad_y.stride(), *launch.u_strides, *dt.stride(), *B.stride(), *C.stride(), 1,
-        SPATIAL=launch.spatial, TILE=BLOCKS.tile, **launch.options(state=False),
+        SPATIAL=launch.spatial, TILE=BLOCKS.tile, STEPS=BLOCKS.tile.bit_length() - 1, **launch.options(state=False),
     )  # fmt: skip
     if launch.spatial:
         d_u = d_u.sum(1)

@@ -34,6 +34,18 @@ def _compose(decay, value, next_decay, next_value):
     return decay * next_decay, value * next_decay + next_value
 
 
+@triton.jit
+def _reverse_rows(x, ROWS: tl.constexpr, COLUMNS: tl.constexpr, STEPS: tl.constexpr):
+    # tl.flip of the first dimension, which Triton has since 3.4 only: neighbours at distance 1, 2, 4, ... swap places.
+    # Rows lie in one lane, so that all of this is but renaming its registers.
+    width: tl.constexpr = x.dtype.primitive_bitwidth
+    bits = x.to(tl.int64 if width == 64 else tl.int32, bitcast=True)
+    for step in tl.static_range(STEPS):
+        bits = tl.reshape(bits, (ROWS >> (step + 1), 2, 1 << step, COLUMNS))
+        bits = bits ^ tl.xor_sum(bits, axis=1, keep_dims=True)
+    return tl.reshape(bits, (ROWS, COLUMNS)).to(x.dtype, bitcast=True)
+
+
 @triton.jit(do_not_specialize=_FREE)
 def scan_kernel(
     u, dt, A, B, C, D, dt_bias, order, states, dt_sums, tiles, y,
@@ -171,13 +183,13 @@ def gradient_kernel(
     num_tokens, length, dim, d_state, num_tiles,
     g_sb, g_sk, g_sl, g_sd, u_sb, u_sl, u_sk, u_sd, dt_sb, dt_sl, dt_sk, dt_sd,
     B_sb, B_sl, B_sk, B_sn, C_sb, C_sl, C_sk, C_sn, unit,
-    SPATIAL: tl.constexpr, TILE: tl.constexpr, BLOCK_D: tl.constexpr,
+    SPATIAL: tl.constexpr, TILE: tl.constexpr, STEPS: tl.constexpr, BLOCK_D: tl.constexpr,
 ):  # fmt: skip
     """Compute all gradients of one tile of tokens for a block of channels.
 
     States of the tile are computed again from the one before it, for one n at a time. Sums over tokens (A, D, dt_bias)
     are written per tile, that of A over ``tiles``; those over channels (B, C) per block; that over directions (u) per
-    direction: the caller adds them up, in a fixed order.
+    direction: the caller adds them up, in a fixed order. ``STEPS`` is the binary logarithm of ``TILE``.
     """
     dtype = A.dtype.element_ty
     blocks = tl.cdiv(dim, BLOCK_D)
@@ -199,20 +211,26 @@ def gradient_kernel(
 
     u_t = tl.load(u + b * u_sb + k * u_sk + row[:, None] * u_sl + cols * u_sd, mask=tile_in, other=0).to(dtype)
     raw = tl.load(dt + b * dt_sb + k * dt_sk + row[:, None] * dt_sl + cols * dt_sd, mask=tile_in, other=0).to(dtype)
-    next_position = position + 1
-    next_row = tl.load(order + k * length + next_position, mask=next_position < length, other=-1)
+    # The states' gradients come from behind: their tokens are taken from the last to the first.
+    mirrored = tile * TILE + TILE - 1 - t
+    mirrored_token = tl.load(order + k * length + mirrored, mask=mirrored < length, other=-1)
+    next_row = tl.load(order + k * length + mirrored + 1, mask=mirrored + 1 < length, other=-1)
+    mirrored_row = mirrored_token
     if not SPATIAL:
-        next_row = tl.where(next_position < length, next_position, -1).to(tl.int64)
+        mirrored_row = tl.where(mirrored < length, mirrored, -1)
+        next_row = tl.where(mirrored + 1 < length, mirrored + 1, -1)
     next_in = (next_row >= 0)[:, None] & in_d[None, :]
     next_raw = tl.load(dt + b * dt_sb + k * dt_sk + next_row[:, None] * dt_sl + cols * dt_sd, mask=next_in, other=0)
     at_grad = grad + b * g_sb + k * g_sk + token[:, None] * g_sl + cols * g_sd
     g_t = tl.load(at_grad, mask=tile_out, other=0).to(dtype)
+    at_grad = grad + b * g_sb + k * g_sk + mirrored_token[:, None] * g_sl + cols * g_sd
+    mirrored_g = tl.load(at_grad, mask=(mirrored_token >= 0)[:, None] & in_d[None, :], other=0).to(dtype)
     bias = tl.load(dt_bias + k * dim + d, mask=in_d, other=0)
     skip = tl.load(D + k * dim + d, mask=in_d, other=0)
     raw += bias[None, :]
     delta, next_delta = _softplus(raw), _softplus(next_raw.to(dtype) + bias[None, :])
     delta_u = delta * u_t
-    is_first, is_last = (t == 0)[:, None], (t == TILE - 1)[:, None]
+    is_first = (t == 0)[:, None]
 
     d_input = tl.zeros((TILE, BLOCK_D), dtype=dtype)
     d_delta = tl.zeros((TILE, BLOCK_D), dtype=dtype)
@@ -222,15 +240,17 @@ def gradient_kernel(
     for n in range(d_state):
         a = tl.load(A + k * dim * d_state + d * d_state + n, mask=in_d, other=0)
         B_t = tl.load(B + b * B_sb + k * B_sk + row * B_sl + n * B_sn, mask=here, other=0).to(dtype)
-        C_t = tl.load(C + b * C_sb + k * C_sk + row * C_sl + n * C_sn, mask=here, other=0).to(dtype)
+        at_C = C + b * C_sb + k * C_sk + mirrored_row * C_sl + n * C_sn
+        mirrored_C = tl.load(at_C, mask=mirrored_row >= 0, other=0).to(dtype)
         before = tl.load(tiles + at_tile + n * dim + d, mask=in_d, other=0)
         after = tl.load(grad_tiles + at_tile + n * dim + d, mask=in_d, other=0)
         decay = tl.exp(delta * a[None, :])
         value = delta_u * B_t[:, None]
         start = tl.where(is_first, decay * before[None, :], 0)
         _, state = tl.associative_scan((decay, value + start), 0, _compose)
-        incoming = g_t * C_t[:, None] + tl.where(is_last, after[None, :], 0)
-        _, d_state_t = tl.associative_scan((tl.exp(next_delta * a[None, :]), incoming), 0, _compose, reverse=True)
+        incoming = mirrored_g * mirrored_C[:, None] + tl.where(is_first, after[None, :], 0)
+        _, mirrored_d_state = tl.associative_scan((tl.exp(next_delta * a[None, :]), incoming), 0, _compose)
+        d_state_t = _reverse_rows(mirrored_d_state, TILE, BLOCK_D, STEPS)
         # What the state before adds, as a difference: off by the rounding of `value`, which only shows if dt is large.
         d_exponent = d_state_t * (state - value)
         d_delta += d_exponent * a[None, :]

@@ -25,6 +25,7 @@ class KernelReport:
         registers: Registers per thread; 255 are the most there are.
         spill_bytes: Bytes of local memory per thread: 0 where nothing was spilled.
         shared_bytes: Bytes of shared memory per program.
+        exchanges: Instructions that exchange values between lanes, as written: 0 where a state is in one lane.
     """
 
     kernel: str
@@ -32,6 +33,7 @@ class KernelReport:
     registers: int
     spill_bytes: int
     shared_bytes: int
+    exchanges: int
 
 
 def interpreted() -> bool:
@@ -54,7 +56,7 @@ def variants(d_state: int) -> list[tuple[str, str, dict[str, Any]]]:
         ('carry', 'carry_kernel', {**width, 'BLOCK_N': block_n, 'REVERSE': False}),
         ('reverse: states', 'reverse_kernel', {**walk, 'WRITE': 0}),
         ('reverse: tiles', 'reverse_kernel', {**walk, 'WRITE': 2}),
-        ('gradients', 'gradient_kernel', {**tile, **width}),
+        ('gradients', 'gradient_kernel', {**tile, **width, 'STEPS': BLOCKS.tile.bit_length() - 1}),
     ]
 
 
@@ -89,7 +91,8 @@ def compile_report(capability: int = 90, dtype: str = 'float32', d_state: int = 
         source = ASTSource(fn=kernel, signature=types, constexprs=constants, attrs=aligned)
         compiled = triton.compile(source, target=GPUTarget('cuda', capability, 32), options={'num_warps': 1})
         registers, spills = _resources(compiled.asm['cubin'])
-        reports.append(KernelReport(name, capability, registers, spills, int(compiled.metadata.shared)))
+        shared, exchanges = int(compiled.metadata.shared), compiled.asm['ptx'].count('shfl.sync')
+        reports.append(KernelReport(name, capability, registers, spills, shared, exchanges))
     return reports
 
 
