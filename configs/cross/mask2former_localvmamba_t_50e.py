@@ -1,4 +1,4 @@
-# LocalVMamba-T in MMDetection's Mask2Former (instance segmentation), COCO 2017. An example: nothing was published for it.
+# LocalVMamba-T in MMDetection's Mask2Former for instances, COCO 2017. An example: nothing was published for it.
 # Starts from: ImageNet weights that were never published; --cfg-options pretrained=<file or URL> gives them.
 # Total batch 16 (8 GPUs x 2), 50 epochs, AdamW lr 1e-4, wd 0.05, drop path 0.2, seed 42.
 # On a GPU its pixel decoder needs mmcv's compiled operators; on the CPU it does not.
