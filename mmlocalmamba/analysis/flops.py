@@ -143,7 +143,7 @@ def _count_roi_heads(roi_head: nn.Module, maps: tuple[Tensor, ...]) -> list[Part
             continue
         stages = list(heads) if isinstance(heads, nn.ModuleList) else [heads]
         extractors: Any = getattr(roi_head, f'{kind}_roi_extractor')
-        extractor = extractors[0] if isinstance(extractors, nn.ModuleList) else extractors
+        extractor: Any = extractors[0] if isinstance(extractors, nn.ModuleList) else extractors
         size = extractor.roi_layers[0].output_size
         regions = maps[0].new_empty(number, extractor.out_channels, *size)
         for i, head in enumerate(stages):
