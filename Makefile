@@ -1,4 +1,5 @@
 # make demo   set up, generate the demo data, train a small Mask R-CNN on it, evaluate it and draw its predictions
+# make demo-seg  the same with UperNet on semantic masks
 # make test   set up, lint, check the types, run the tests
 # make setup  only set up: everything goes into .venv; a second run skips what is up to date
 # make lint   format and lint, fixing what can be fixed
@@ -13,7 +14,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 NATIVE := $(wildcard mmlocalmamba/ops/csrc/*)
 
-.PHONY: demo test setup lint clean
+.PHONY: demo demo-seg test setup lint clean
 
 setup: $(READY)
 
@@ -48,6 +49,14 @@ demo: $(READY) data/shapes/.complete
 	$(BIN)/python tools/test.py $(DEMO) "$$(cat $(DEMO_DIR)/last_checkpoint)" --work-dir $(DEMO_DIR) --show-dir $(DEMO_DIR)/pictures
 	@echo "==> pictures of the predictions: $(DEMO_DIR)/pictures"
 
+SEG_DEMO := configs/demo/upernet_localvmamba_micro_shapes.py
+SEG_DEMO_DIR := work_dirs/demo-seg
+
+demo-seg: $(READY) data/shapes/.complete
+	$(BIN)/python tools/train.py $(SEG_DEMO) --work-dir $(SEG_DEMO_DIR)
+	$(BIN)/python tools/test.py $(SEG_DEMO) "$$(cat $(SEG_DEMO_DIR)/last_checkpoint)" --work-dir $(SEG_DEMO_DIR) --show-dir $(SEG_DEMO_DIR)/pictures
+	@echo "==> pictures of the predictions: $(SEG_DEMO_DIR)/pictures"
+
 test: $(READY)
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
@@ -59,4 +68,4 @@ lint: $(READY)
 	$(BIN)/ruff format
 
 clean:
-	rm -rf build dist *.egg-info data/shapes $(DEMO_DIR) .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf build dist *.egg-info data/shapes $(DEMO_DIR) $(SEG_DEMO_DIR) .pytest_cache .mypy_cache .ruff_cache .hypothesis
