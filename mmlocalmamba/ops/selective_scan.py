@@ -57,7 +57,9 @@ def local_selective_scan(
         u, dt, B, C = (x.float() if x.dtype in (torch.float16, torch.bfloat16) else x for x in (u, dt, B, C))
     if num_tokens is None:
         if u.dim() == 4:
-            raise ValueError('tokens in scan order (u has 4 dimensions) need num_tokens, the number of tokens of the map')
+            raise ValueError(
+                'tokens in scan order (u has 4 dimensions) need num_tokens, the number of tokens of the map'
+            )
         num_tokens = u.shape[1]
     _check(u, dt, A, B, C, D, dt_bias, order)
     inputs = (u, dt, A, B, C, D, dt_bias)
@@ -86,7 +88,9 @@ def _check(u: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, dt
         wanted['u'] = (u, (batch, length, directions, channels))
     for name, (value, shape) in wanted.items():
         if tuple(value.shape) != tuple(shape):
-            raise ValueError(f'{name} has shape {tuple(value.shape)}, but u {tuple(u.shape)} and A {tuple(A.shape)} want {shape}')
+            raise ValueError(
+                f'{name} has shape {tuple(value.shape)}, but u {tuple(u.shape)} and A {tuple(A.shape)} want {shape}'
+            )
     if order.dtype != torch.int32:
         raise ValueError(f'order must be int32, got {order.dtype}: take it from mmlocalmamba.scan.scan_orders')
     for name, value in {'dt': dt, 'B': B, 'C': C}.items():
@@ -95,7 +99,9 @@ def _check(u: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, dt
     parameters = torch.promote_types(u.dtype, torch.float32)
     for name, value in {'A': A, 'D': D, 'dt_bias': dt_bias}.items():
         if value.dtype != parameters:
-            raise ValueError(f'{name} is {value.dtype}, want {parameters}: the parameters of the scan are kept in full precision')
+            raise ValueError(
+                f'{name} is {value.dtype}, want {parameters}: the parameters of the scan are kept in full precision'
+            )
 
 
 @torch.library.custom_op('mmlocalmamba::selective_scan', mutates_args=())

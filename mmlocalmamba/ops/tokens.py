@@ -34,7 +34,7 @@ def scatter_tokens(y: Tensor, order: Tensor, num_tokens: int) -> Tensor:
     Returns:
         (Bt, K, L, F).
     """
-    batch, length, directions, features = y.shape
+    batch, _length, directions, features = y.shape
     places = torch.where(order < 0, num_tokens, order).long()
     out = y.new_zeros(batch, directions, num_tokens + 1, features)
     rows = torch.arange(directions, device=y.device).unsqueeze(1)

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from mmlocalmamba.models.backbones import LocalVim, LocalVMamba
-from mmlocalmamba.ops import local_selective_scan
+from mmlocalmamba.ops import available_backends, local_selective_scan
 from mmlocalmamba.ops.selective_scan import _selective_scan, _selective_scan_backward
 from mmlocalmamba.scan import scan_orders
 
@@ -23,6 +23,7 @@ def make_vim() -> torch.nn.Module:
     return LocalVim(arch=arch, img_size=32, patch_size=8, out_indices=(0, 1), d_state=2)
 
 
+BACKENDS_HERE = [name for name, reason in available_backends('cpu').items() if reason is None]
 BACKBONES = pytest.mark.parametrize('make', [make_vmamba, make_vim], ids=['local_vmamba', 'local_vim'])
 
 
@@ -33,7 +34,7 @@ def fresh_compiler():
     torch._dynamo.reset()
 
 
-@pytest.mark.parametrize('backend', ['chunked', 'reference'])
+@pytest.mark.parametrize('backend', BACKENDS_HERE)
 @pytest.mark.parametrize('spatial', [True, False])
 def test_registration_of_the_operation(backend, spatial) -> None:
     inputs, order, num_tokens, _ = make_problem(2, 3, spatial=spatial, dtype=torch.float32)
@@ -43,7 +44,7 @@ def test_registration_of_the_operation(backend, spatial) -> None:
     torch.library.opcheck(_selective_scan, (*inputs, order, num_tokens, True, backend), test_utils=tests)
 
 
-@pytest.mark.parametrize('backend', ['chunked', 'reference'])
+@pytest.mark.parametrize('backend', BACKENDS_HERE)
 def test_registration_of_the_backward(backend) -> None:
     inputs, order, num_tokens, grad = make_problem(2, 3, dtype=torch.float32)
     states = _selective_scan(*inputs, order, num_tokens, True, backend)[1]

@@ -1,0 +1,66 @@
+// What the kernels are called with: plain pointers and strides, so that no kernel file sees PyTorch.
+#pragma once
+
+#include <cstdint>
+
+namespace mmlocalmamba {
+
+enum class Dtype { kFloat, kDouble, kBFloat16, kHalf };
+
+// A tensor of tokens: element (batch, row, direction, feature), strides in elements, features next to each other.
+struct Tokens {
+  void* data = nullptr;
+  int64_t batch = 0;
+  int64_t row = 0;
+  int64_t direction = 0;
+};
+
+struct ScanArguments {
+  Dtype dtype;  // of u, dt, y and their gradients; everything else is in the compute type: double for double, else float
+  bool spatial;  // rows are tokens to be gathered by order; otherwise rows are positions in scan order
+  int64_t batch, directions, rows, length, tokens, channels, states;
+  const int32_t* order;  // (directions, length)
+  Tokens u, dt, B, C, y;
+  const void *A, *D, *dt_bias;  // (directions, channels, states), (directions, channels) twice; contiguous
+  void* checkpoints;            // (batch, directions, chunks, states, channels): states before each chunk, or null
+  // For the backward.
+  Tokens grad_y, grad_u, grad_dt;
+  void *grad_B, *grad_C;  // (parts, batch, rows, directions, states): one part per group of channel blocks, zeroed
+  void *grad_A, *grad_D, *grad_dt_bias;  // (batch, ...) as A, D and dt_bias
+  int64_t parts;
+};
+
+struct ConvArguments {
+  Dtype dtype;  // of x, y and their gradients; weight and bias are in the compute type
+  int64_t batch, directions, length, tokens, channels, width;
+  const int32_t* order;
+  Tokens x, y;
+  const void *weight, *bias;  // (directions, channels, width), (directions, channels)
+  Tokens grad_y, grad_x;      // grad_x in the compute type, zeroed
+  void *grad_weight, *grad_bias;  // (batch, ...) as weight and bias
+};
+
+// Tokens between two states that the forward keeps for the backward.
+constexpr int64_t kChunk = 64;
+
+// The kernels of one instruction set. Each does the tasks [first, last) of its operation; a task's result does not
+// depend on which thread does it.
+struct Kernels {
+  const char* name;
+  void (*scan_forward)(const ScanArguments&, int64_t first, int64_t last);   // batch x directions x channel blocks
+  void (*scan_backward)(const ScanArguments&, int64_t first, int64_t last);  // batch x parts
+  void (*conv_forward)(const ConvArguments&, int64_t first, int64_t last);   // batch x directions x channel blocks
+  void (*conv_backward)(const ConvArguments&, int64_t first, int64_t last);  // batch x channel blocks
+  int64_t (*block)(Dtype);                                                   // channels in a block
+  void (*exp2)(const float* x, float* y, int64_t n);                         // exposed for the tests of accuracy
+  void (*softplus)(const float* x, float* y, float* slope, int64_t n);
+};
+
+extern const Kernels kBaseline;
+#if defined(__x86_64__) && defined(__GNUC__)
+#define MMLOCALMAMBA_X86 1
+extern const Kernels kAvx2;
+extern const Kernels kAvx512;
+#endif
+
+}  // namespace mmlocalmamba

@@ -1,0 +1,98 @@
+// The causal depth-wise convolution along scan orders with SiLU, one block of channels, forward and backward.
+//
+// Included once per instruction set, after rows.h.
+
+template <class Simd>
+struct ConvBlock {
+  using V = typename Simd::Vector;
+  using T = typename Simd::Value;
+  const ConvArguments& args;
+  int64_t batch, direction, channel;
+  int lanes;
+  const int32_t* order;
+  Array<V> weight;
+  V bias;
+
+  ConvBlock(const ConvArguments& a, int64_t b, int64_t k, int64_t block)
+      : args(a), batch(b), direction(k), channel(block * Simd::kWidth), weight(a.width) {
+    lanes = int(smaller(Simd::kWidth, a.channels - channel));
+    order = a.order + k * a.length;
+    load_transposed<Simd>(static_cast<const T*>(a.weight) + parameter() * a.width, a.width, lanes, weight.data());
+    bias = load_row<T, Simd>(static_cast<const T*>(a.bias) + parameter(), lanes);
+  }
+  int64_t parameter() const { return direction * args.channels + channel; }
+
+  // The input at position l of the scan: zero before its start and at padding.
+  template <class S>
+  INLINE V input(int64_t l) const {
+    if (l < 0 || order[l] < 0) return Simd::set(0);
+    return load_row<S, Simd>(at<const S>(args.x, batch, order[l], 0) + channel, lanes);
+  }
+  // The convolution's output at position l before SiLU; tap j reads position l - (width - 1) + j.
+  template <class S>
+  INLINE V before_silu(int64_t l) const {
+    V sum = bias;
+    for (int64_t j = 0; j < args.width; ++j) sum = sum + weight[j] * input<S>(l - (args.width - 1) + j);
+    return sum;
+  }
+};
+
+template <class Simd>
+INLINE typename Simd::Vector logistic(const typename Simd::Vector& x) {
+  typename Simd::Vector slope;
+  Simd::softplus(x, slope);
+  return slope;
+}
+
+template <class Simd, class S>
+void conv_forward(const ConvArguments& args, int64_t first, int64_t last) {
+  using V = typename Simd::Vector;
+  const FlushToZero flush;
+  const int64_t blocks = (args.channels + Simd::kWidth - 1) / Simd::kWidth;
+  for (int64_t task = first; task < last; ++task) {
+    const int64_t sequence = task / blocks;
+    const ConvBlock<Simd> block(args, sequence / args.directions, sequence % args.directions, task % blocks);
+    for (int64_t l = 0; l < args.length; ++l) {
+      const V before = block.template before_silu<S>(l);
+      store_row<S, Simd>(at<S>(args.y, block.batch, l, block.direction) + block.channel,
+                         before * logistic<Simd>(before), block.lanes);
+    }
+  }
+}
+
+template <class Simd, class S>
+void conv_backward_block(const ConvBlock<Simd>& block) {
+  using V = typename Simd::Vector;
+  using T = typename Simd::Value;
+  const ConvArguments& args = block.args;
+  Array<V> grad_weight(args.width, Simd::set(0));
+  V grad_bias = Simd::set(0);
+  for (int64_t l = 0; l < args.length; ++l) {
+    const V before = block.template before_silu<S>(l), gate = logistic<Simd>(before);
+    const S* from = at<const S>(args.grad_y, block.batch, l, block.direction) + block.channel;
+    const V slope = gate * (Simd::set(1) + before * (Simd::set(1) - gate));
+    const V grad = load_row<S, Simd>(from, block.lanes) * slope;
+    grad_bias = grad_bias + grad;
+    for (int64_t j = 0; j < args.width; ++j) {
+      const int64_t position = l - (args.width - 1) + j;
+      if (position < 0 || block.order[position] < 0) continue;
+      grad_weight[j] = grad_weight[j] + grad * block.template input<S>(position);
+      T* to = at<T>(args.grad_x, block.batch, block.order[position], 0) + block.channel;
+      store_row<T, Simd>(to, load_row<T, Simd>(to, block.lanes) + grad * block.weight[j], block.lanes);
+    }
+  }
+  const int64_t slot = block.batch * args.directions * args.channels + block.parameter();
+  store_transposed<Simd>(grad_weight.data(), args.width, block.lanes,
+                         static_cast<T*>(args.grad_weight) + slot * args.width);
+  store_row<T, Simd>(static_cast<T*>(args.grad_bias) + slot, grad_bias, block.lanes);
+}
+
+// A task takes a channel block through all directions, so that nobody else adds to its grad_x.
+template <class Simd, class S>
+void conv_backward(const ConvArguments& args, int64_t first, int64_t last) {
+  const FlushToZero flush;
+  const int64_t blocks = (args.channels + Simd::kWidth - 1) / Simd::kWidth;
+  for (int64_t task = first; task < last; ++task)
+    for (int64_t direction = 0; direction < args.directions; ++direction)
+      conv_backward_block<Simd, S>(ConvBlock<Simd>(args, task / blocks, direction, task % blocks));
+}

@@ -1,0 +1,70 @@
+// All kernels of one instruction set, and their table.
+//
+// Include with SIMD_NAMESPACE, SIMD_TABLE, SIMD_NAME, SIMD_WIDTH (floats in a vector) and SIMD_STATES (states kept in
+// registers by the forward) defined, after the headers of headers.h and after choosing the compiler's target.
+
+namespace mmlocalmamba {
+namespace SIMD_NAMESPACE {
+
+#include "simd.h"
+
+#include "rows.h"
+
+#include "conv.h"
+#include "scan.h"
+
+#define SIMD_DISPATCH(kernel, args, ...)                                                \
+  switch ((args).dtype) {                                                               \
+    case Dtype::kFloat: return kernel<FloatSimd, float>(args, __VA_ARGS__);             \
+    case Dtype::kDouble: return kernel<DoubleSimd, double>(args, __VA_ARGS__);          \
+    case Dtype::kBFloat16: return kernel<FloatSimd, BFloat16>(args, __VA_ARGS__);       \
+    case Dtype::kHalf: return kernel<FloatSimd, Half>(args, __VA_ARGS__);               \
+  }
+
+void run_scan_forward(const ScanArguments& args, int64_t first, int64_t last) {
+  SIMD_DISPATCH(scan_forward, args, first, last)
+}
+void run_scan_backward(const ScanArguments& args, int64_t first, int64_t last) {
+  SIMD_DISPATCH(scan_backward, args, first, last)
+}
+void run_conv_forward(const ConvArguments& args, int64_t first, int64_t last) {
+  SIMD_DISPATCH(conv_forward, args, first, last)
+}
+void run_conv_backward(const ConvArguments& args, int64_t first, int64_t last) {
+  SIMD_DISPATCH(conv_backward, args, first, last)
+}
+#undef SIMD_DISPATCH
+
+int64_t run_block(Dtype dtype) { return dtype == Dtype::kDouble ? DoubleSimd::kWidth : FloatSimd::kWidth; }
+
+// n is a multiple of no width: the rest is padded.
+void run_exp2(const float* x, float* y, int64_t n) {
+  for (int64_t i = 0; i < n; i += FloatSimd::kWidth) {
+    const int lanes = int(smaller(FloatSimd::kWidth, n - i));
+    store_row<float, FloatSimd>(y + i, FloatSimd::exp2(load_row<float, FloatSimd>(x + i, lanes)), lanes);
+  }
+}
+void run_softplus(const float* x, float* y, float* slope, int64_t n) {
+  for (int64_t i = 0; i < n; i += FloatSimd::kWidth) {
+    const int lanes = int(smaller(FloatSimd::kWidth, n - i));
+    FloatSimd::Vector s;
+    store_row<float, FloatSimd>(y + i, FloatSimd::softplus(load_row<float, FloatSimd>(x + i, lanes), s), lanes);
+    store_row<float, FloatSimd>(slope + i, s, lanes);
+  }
+}
+
+}  // namespace SIMD_NAMESPACE
+
+extern const Kernels SIMD_TABLE;
+const Kernels SIMD_TABLE = {
+    SIMD_NAME,
+    SIMD_NAMESPACE::run_scan_forward,
+    SIMD_NAMESPACE::run_scan_backward,
+    SIMD_NAMESPACE::run_conv_forward,
+    SIMD_NAMESPACE::run_conv_backward,
+    SIMD_NAMESPACE::run_block,
+    SIMD_NAMESPACE::run_exp2,
+    SIMD_NAMESPACE::run_softplus,
+};
+
+}  // namespace mmlocalmamba

@@ -1,0 +1,96 @@
+// Reading and writing the channels of a block, the last of which may be narrower than a vector.
+//
+// Included once per instruction set, after simd.h.
+
+// An array on the heap. Not std::vector, whose functions compiled for one instruction set the linker could take for
+// those of another.
+template <class T>
+class Array {
+ public:
+  explicit Array(int64_t size, const T& value = T()) : data_(static_cast<T*>(allocate(size))) {
+    for (int64_t i = 0; i < size; ++i) data_[i] = value;
+  }
+  ~Array() { ::operator delete(data_, std::align_val_t(kAlignment)); }
+  Array(const Array&) = delete;
+  Array& operator=(const Array&) = delete;
+  T* data() { return data_; }
+  const T* data() const { return data_; }
+  T& operator[](int64_t i) { return data_[i]; }
+  const T& operator[](int64_t i) const { return data_[i]; }
+
+ private:
+  static constexpr size_t kAlignment = 64;
+  static void* allocate(int64_t size) {
+    return ::operator new(sizeof(T) * static_cast<size_t>(size), std::align_val_t(kAlignment));
+  }
+  T* data_;
+};
+
+INLINE int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
+
+template <class S, class Simd>
+INLINE typename Simd::Vector load_row(const S* p, int lanes) {
+  typename Simd::Value row[Simd::kWidth];
+  if (lanes == Simd::kWidth) {
+    if constexpr (std::is_same<S, typename Simd::Value>::value) return Simd::load(p);
+    for (int i = 0; i < Simd::kWidth; ++i) row[i] = to_compute(p[i]);
+  } else {
+    for (int i = 0; i < Simd::kWidth; ++i) row[i] = 0;
+    for (int i = 0; i < Simd::kWidth && i < lanes; ++i) row[i] = to_compute(p[i]);
+  }
+  return Simd::load(row);
+}
+
+template <class S, class Simd>
+INLINE void store_row(S* p, const typename Simd::Vector& v, int lanes) {
+  if constexpr (std::is_same<S, typename Simd::Value>::value) {
+    if (lanes == Simd::kWidth) return Simd::store(p, v);
+  }
+  typename Simd::Value row[Simd::kWidth];
+  Simd::store(row, v);
+  if (lanes == Simd::kWidth) {
+    for (int i = 0; i < Simd::kWidth; ++i) from_compute(row[i], p[i]);
+  } else {
+    for (int i = 0; i < Simd::kWidth && i < lanes; ++i) from_compute(row[i], p[i]);
+  }
+}
+
+// (channels, states) rows to one vector of channels per state.
+template <class Simd>
+INLINE void load_transposed(const typename Simd::Value* p, int64_t states, int lanes, typename Simd::Vector* out) {
+  for (int64_t n = 0; n < states; ++n) {
+    typename Simd::Value row[Simd::kWidth] = {};
+    for (int i = 0; i < Simd::kWidth && i < lanes; ++i) row[i] = p[i * states + n];
+    out[n] = Simd::load(row);
+  }
+}
+
+template <class Simd>
+INLINE void store_transposed(const typename Simd::Vector* v, int64_t states, int lanes, typename Simd::Value* p) {
+  for (int64_t n = 0; n < states; ++n) {
+    typename Simd::Value row[Simd::kWidth];
+    Simd::store(row, v[n]);
+    for (int i = 0; i < Simd::kWidth && i < lanes; ++i) p[i * states + n] = row[i];
+  }
+}
+
+template <class S>
+INLINE S* at(const Tokens& t, int64_t batch, int64_t row, int64_t direction) {
+  return static_cast<S*>(t.data) + batch * t.batch + row * t.row + direction * t.direction;
+}
+
+// A direction's order without the padding at its end, which changes no output.
+INLINE int64_t length_without_tail(const int32_t* order, int64_t length) {
+  while (length > 0 && order[length - 1] < 0) --length;
+  return length;
+}
+
+// While it lives, results too small for a normal number become zero: states that decay to nothing would otherwise
+// cost a hundred times as much.
+struct FlushToZero {
+#if defined(__x86_64__) || defined(_M_X64)
+  unsigned int before = _mm_getcsr();
+  FlushToZero() { _mm_setcsr(before | 0x8000); }
+  ~FlushToZero() { _mm_setcsr(before); }
+#endif
+};
