@@ -18,7 +18,9 @@ from .compat.torch_load import register_safe_globals
 register_safe_globals()
 
 MODELS = Registry('model', parent=MMENGINE_MODELS, scope='mmlocalmamba', locations=['mmlocalmamba.models'])
-HOOKS = Registry('hook', parent=MMENGINE_HOOKS, scope='mmlocalmamba', locations=['mmlocalmamba.engine', 'mmlocalmamba.search'])
+HOOKS = Registry(
+    'hook', parent=MMENGINE_HOOKS, scope='mmlocalmamba', locations=['mmlocalmamba.engine', 'mmlocalmamba.search']
+)
 OPTIM_WRAPPER_CONSTRUCTORS = Registry(
     'optimizer wrapper constructor',
     parent=MMENGINE_OPTIM_WRAPPER_CONSTRUCTORS,

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import matplotlib
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from mmlocalmamba.scan import canonical_order, parse_direction
@@ -26,8 +27,8 @@ def direction_colors(names: Sequence[str]) -> dict[str, str]:
             base = greens(0.55 + 0.3 * place) if len(windows) <= 2 else greens(place)
         else:
             base = matplotlib.colors.to_rgba(_COLORS[direction.path])
-        rgb = [1 - (1 - c) * (0.5 if direction.flip else 1) for c in base[:3]]
-        colors[name] = matplotlib.colors.to_hex(rgb)
+        red, green, blue = (1 - (1 - c) * (0.5 if direction.flip else 1) for c in base[:3])
+        colors[name] = matplotlib.colors.to_hex((red, green, blue))
     return colors
 
 
@@ -71,7 +72,9 @@ def _draw_blocks(
             axes.bar(x, 0.92, bottom=y, width=0.92, color=colors[name], edgecolor='#555555', linewidth=0.5)
             short = name.replace('_flip', "'")
             text = short if values is None else f'{short}\n{values[x][name]:.2f}'
-            axes.text(x, y + 0.46, text, ha='center', va='center', fontsize=6 if values is not None else 7)
+            dark = sum(matplotlib.colors.to_rgb(colors[name])) < 1.2
+            size = 7 if values is None else 6
+            axes.text(x, y + 0.46, text, ha='center', va='center', fontsize=size, color='white' if dark else 'black')
     axes.set(xlim=(-0.6, len(blocks) - 0.4), ylim=(max(map(len, blocks)), 0), xlabel="block (' marks a flipped scan)")
     axes.set_xticks(range(len(blocks)))
     axes.set_yticks([])
@@ -106,13 +109,16 @@ def plot_history(records: Sequence[Mapping[str, Any]]) -> Figure:
             continue
         for name in canonical_order(blocks[index]):
             values = [record['probabilities'][index][name] for record in records]
-            style = '--' if name.endswith('_flip') else '-'
-            axes.plot(iterations, values, style, color=colors[name], linewidth=1.6, label=name)
+            axes.plot(iterations, values, _line_style(name), color=colors[name], linewidth=1.6, label=name)
         axes.set_title(f'block {index}', fontsize=9)
         axes.tick_params(labelsize=7)
         axes.spines[['top', 'right']].set_visible(False)
     figure.supxlabel('iteration', fontsize=9)
     figure.supylabel('softmax(alpha)', fontsize=9)
-    handles, labels = panels[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc='outside lower center', ncols=min(len(labels), 8), frameon=False, fontsize=8)
+    handles = [Line2D([], [], linestyle=_line_style(name), color=colors[name], label=name) for name in names]
+    figure.legend(handles=handles, loc='outside lower center', ncols=min(len(names), 8), frameon=False, fontsize=8)
     return figure
+
+
+def _line_style(name: str) -> Literal['-', '--']:
+    return '--' if name.endswith('_flip') else '-'

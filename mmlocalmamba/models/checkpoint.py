@@ -136,7 +136,7 @@ def _resize_positions(state: dict[str, Tensor], own: Mapping[str, Tensor]) -> li
 
 
 def _is_outside(name: str, own: Mapping[str, Tensor]) -> bool:
-    """Tell whether a tensor belongs to a stage or block after the last one built, or to an output that is not asked for."""
+    """Tell whether a tensor belongs to a stage or block that was not built, or to an output not asked for."""
     if _OUTPUT_NORM.fullmatch(name):
         return True
     match = re.match(r'(stages|layers)\.(\d+)\.(downsample\.)?', name)

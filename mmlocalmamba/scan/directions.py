@@ -72,7 +72,9 @@ def parse_directions(blocks: Sequence[Sequence[str]], depth: int) -> tuple[tuple
     if isinstance(blocks, str) or any(isinstance(block, str) for block in blocks):
         raise ValueError(f"directions must be one list of names per block, such as [['h', 'w7'], ...]; got {blocks!r}")
     if len(blocks) != depth:
-        raise ValueError(f'got directions for {len(blocks)} blocks, but the network has {depth}: give one list per block')
+        raise ValueError(
+            f'got directions for {len(blocks)} blocks, but the network has {depth}: give one list per block'
+        )
     for index, block in enumerate(blocks):
         names = [str(parse_direction(name)) for name in block]
         if not names:

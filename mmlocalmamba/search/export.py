@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from mmengine.config import Config
+from mmengine.config import Config, ConfigDict
 from torch import Tensor, nn
 
 from mmlocalmamba.models import LocalVim, LocalVMamba
@@ -125,7 +125,7 @@ def searched_config(cfg: Config, directions: str | Path) -> Config:
         ValueError: If ``model.backbone`` is none of our backbones, or the file does not fit its depth.
     """
     cfg = copy.deepcopy(cfg)
-    backbone = cfg.model.get('backbone') or {}
+    backbone: ConfigDict = cfg.model.get('backbone') or ConfigDict()
     kind = MODELS.get(str(backbone.get('type'))) if backbone else None
     if kind not in (LocalVMamba, LocalVim):
         raise ValueError(

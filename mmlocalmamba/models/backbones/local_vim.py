@@ -179,9 +179,10 @@ class LocalVim(BaseModule):
         for table in tables:
             if table is not None:
                 nn.init.trunc_normal_(table, std=0.02)
-        for layer in self.layers:
+        for name, parameter in self.layers.named_parameters():
             # As in Mamba: each branch starts smaller, the more of them add up in the residual stream.
-            layer.mixer.out_proj.weight.data.div_(depth**0.5)
+            if name.endswith('.mixer.out_proj.weight'):
+                parameter.data.div_(depth**0.5)
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         """Compute the maps of the chosen blocks of images (B, in_channels, H, W)."""

@@ -160,9 +160,7 @@ class LocalVMamba(BaseModule):
         self.stages = nn.ModuleList()
         for i, (dim, depth) in enumerate(zip(self.dims, self.depths, strict=True)):
             first = sum(depths[:i])
-            blocks = [
-                LocalVMambaBlock(dim, directions[j], rates[j], **mixer) for j in range(first, first + depth)
-            ]
+            blocks = [LocalVMambaBlock(dim, directions[j], rates[j], **mixer) for j in range(first, first + depth)]
             downsample = PatchMerging(dim) if i < stages - 1 else None
             self.stages.append(LocalVMambaStage(blocks, downsample, with_cp))
         for i in self.out_indices:
@@ -179,7 +177,7 @@ class LocalVMamba(BaseModule):
             if i in self.out_indices:
                 norm = self.get_submodule(f'norm{i}')
                 outputs.append(norm(x).permute(0, 3, 1, 2).contiguous())
-            if stage.downsample is not None:
+            if isinstance(stage.downsample, PatchMerging):
                 x = stage.downsample(x)
         return tuple(outputs)
 

@@ -36,7 +36,7 @@ class PatchEmbed(nn.Module):
             )
         if channels != self.proj.in_channels:
             raise ValueError(
-                f'the image has {channels} channels, but the backbone was built with in_channels={self.proj.in_channels}'
+                f'the image has {channels} channels, but the backbone has in_channels={self.proj.in_channels}'
             )
         image = F.pad(image, (0, -width % self.patch_size, 0, -height % self.patch_size))
         return self.norm(self.proj(image).permute(0, 2, 3, 1))
