@@ -1,0 +1,107 @@
+"""Every ImageNet and search config is built, and takes a training step with tiny inputs."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.optim import build_optim_wrapper
+
+from mmlocalmamba.registry import DATASETS, MODELS
+from mmlocalmamba.search import search_mixers, set_num_sampled
+
+CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
+IMAGENET = sorted(path.name for path in (CONFIGS / 'imagenet').glob('*.py'))
+SEARCH = sorted(path.name for path in (CONFIGS / 'search').glob('*.py'))
+PARAMETERS = {'local_vmamba_t': 25.53, 'local_vmamba_s': 49.75, 'local_vim_t': 7.99, 'local_vim_s': 27.78}
+
+
+def load(folder, name):
+    cfg = Config.fromfile(CONFIGS / folder / name)
+    cfg.optim_wrapper.type = 'OptimWrapper'
+    del cfg.optim_wrapper['loss_scale']
+    return cfg
+
+
+def step(cfg):
+    """Take one step on two small images; returns the model and the loss."""
+    if cfg.model.backbone.type.endswith('LocalVim'):
+        cfg.model.backbone.img_size = 64
+    model = MODELS.build(cfg.model)
+    hooks = [hook for hook in cfg.custom_hooks if hook.type.endswith('DirectionSearchHook')]
+    if hooks:
+        set_num_sampled(model, hooks[0].get('num_sampled'))
+    wrapper = build_optim_wrapper(model, cfg.optim_wrapper)
+    size = 64 if hooks or cfg.model.backbone.type.endswith('LocalVim') else 32
+    data = dict(inputs=torch.randn(2, 3, size, size), labels=torch.tensor([1, 7]))
+    losses = model.train_step(data, wrapper)
+    return model, losses['loss'].item()
+
+
+@pytest.mark.parametrize('name', IMAGENET)
+def test_an_imagenet_config_builds_and_steps(name):
+    _, loss = step(load('imagenet', name))
+    assert 5 < loss < 9  # log(1000) = 6.9
+
+
+@pytest.mark.parametrize('name', SEARCH)
+def test_a_search_config_builds_and_every_alpha_moves(name):
+    cfg = load('search', name)
+    model, loss = step(cfg)
+    assert 5 < loss < 9
+    for mixer in search_mixers(model).values():
+        assert mixer.merge.alpha.grad is not None
+        assert (mixer.merge.alpha.grad != 0).any()
+
+
+@pytest.mark.parametrize('name', PARAMETERS)
+def test_parameters_are_those_of_the_paper(name):
+    model = MODELS.build(load('imagenet', f'{name}.py').model)
+    assert sum(p.numel() for p in model.parameters()) / 1e6 == pytest.approx(PARAMETERS[name], abs=0.005)
+
+
+@pytest.mark.parametrize('name', ['local_vim_t.py', 'local_vim_t_middle_cls.py', 'local_vmamba_t.py'])
+def test_only_matrices_decay(name):
+    cfg = load('imagenet', name)
+    model = MODELS.build(cfg.model)
+    optimizer = build_optim_wrapper(model, cfg.optim_wrapper).optimizer
+    decay = {id(p): group['weight_decay'] for group in optimizer.param_groups for p in group['params']}
+    per_direction = ('A_log', '.D', 'dt_proj_bias', 'conv_bias', 'alpha', 'pos_embed', 'cls_token', 'cls_pos_embed')
+    for parameter_name, parameter in model.named_parameters():
+        exempt = parameter.ndim == 1 or parameter_name.endswith(per_direction)
+        assert decay[id(parameter)] == (0.0 if exempt else 0.05), parameter_name
+
+
+def test_alpha_does_not_decay():
+    cfg = load('search', 'local_vim_search.py')
+    model = MODELS.build(cfg.model)
+    optimizer = build_optim_wrapper(model, cfg.optim_wrapper).optimizer
+    decay = {id(p): group['weight_decay'] for group in optimizer.param_groups for p in group['params']}
+    assert {decay[id(mixer.merge.alpha)] for mixer in search_mixers(model).values()} == {0.0}
+
+
+@pytest.mark.parametrize(
+    ('folder', 'name'), [('imagenet', name) for name in IMAGENET] + [('search', n) for n in SEARCH]
+)
+def test_the_recipe(folder, name):
+    cfg = Config.fromfile(CONFIGS / folder / name)
+    assert cfg.train_dataloader.batch_size * 8 == cfg.auto_scale_lr.base_batch_size == 1024
+    epochs = 300 if folder == 'imagenet' else 100
+    assert cfg.train_cfg.max_epochs == cfg.param_scheduler[-1].end == epochs
+    assert cfg.param_scheduler[0].end == 20
+    assert cfg.optim_wrapper.type == 'AmpOptimWrapper'
+    assert any(hook.type == 'EMAHook' for hook in cfg.custom_hooks) == (folder == 'imagenet')
+
+
+def test_data_of_the_config_are_looked_for_where_it_says(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    dataset = load('imagenet', 'local_vim_t.py').train_dataloader.dataset
+    with pytest.raises(FileNotFoundError, match='data/imagenet/train'):
+        DATASETS.build(dataset)
+
+
+@pytest.mark.parametrize('name', IMAGENET)
+def test_the_head_states_the_published_figure(name):
+    text = (CONFIGS / 'imagenet' / name).read_text()
+    assert 'Published: ' in text
+    assert 'top-1' in text

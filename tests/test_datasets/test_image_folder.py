@@ -1,0 +1,84 @@
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from mmlocalmamba.datasets import ImageFolder, TimmTransform
+
+PIPELINE = [dict(type='mmlocalmamba.TimmTransform', input_size=16, is_training=False)]
+
+
+def write(folder, count=2, size=(24, 32), suffix='JPEG', mode='RGB'):
+    folder.mkdir(parents=True, exist_ok=True)
+    for index in range(count):
+        shape = size if mode == 'L' else (*size, 3)
+        Image.fromarray(np.random.randint(0, 256, shape, dtype=np.uint8), mode).save(folder / f'{index}.{suffix}')
+
+
+def test_classes_are_the_folders_in_alphabetical_order(tmp_path):
+    write(tmp_path / 'train/dog')
+    write(tmp_path / 'train/cat', count=1)
+    dataset = ImageFolder(tmp_path, 'train', PIPELINE)
+    assert dataset.metainfo['classes'] == ('cat', 'dog')
+    assert [dataset[i]['labels'] for i in range(len(dataset))] == [0, 1, 1]
+
+
+def test_images_lie_at_any_depth_and_other_files_are_left_out(tmp_path):
+    write(tmp_path / 'cat/kittens', count=3, suffix='png')
+    (tmp_path / 'cat/notes.txt').write_text('no image')
+    assert len(ImageFolder(tmp_path, pipeline=PIPELINE)) == 3
+
+
+def test_metainfo_may_order_the_classes(tmp_path):
+    for name in ('cat', 'dog'):
+        write(tmp_path / name, count=1)
+    dataset = ImageFolder(tmp_path, pipeline=PIPELINE, metainfo=dict(classes=('dog', 'cat')))
+    assert 'dog' in dataset.get_data_info(0)['img_path']
+
+
+def test_other_classes_in_metainfo_are_refused(tmp_path):
+    write(tmp_path / 'cat', count=1)
+    with pytest.raises(ValueError, match=r"differ in \['cat', 'dog'\]"):
+        ImageFolder(tmp_path, metainfo=dict(classes=('dog',)))
+
+
+def test_a_missing_folder_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match='there is no folder .*train'):
+        ImageFolder(tmp_path, 'train')
+
+
+def test_a_folder_without_classes_is_refused(tmp_path):
+    write(tmp_path / 'train')
+    with pytest.raises(ValueError, match='train has no classes: want one folder per class'):
+        ImageFolder(tmp_path, 'train')
+
+
+def test_a_class_without_images_is_refused(tmp_path):
+    write(tmp_path / 'cat')
+    (tmp_path / 'dog').mkdir()
+    with pytest.raises(ValueError, match='dog has no images'):
+        ImageFolder(tmp_path)
+
+
+@pytest.mark.parametrize('mode', ['RGB', 'L'])
+def test_evaluation_is_deterministic_and_square(tmp_path, mode):
+    write(tmp_path / 'cat', count=1, suffix='png', mode=mode)
+    dataset = ImageFolder(tmp_path, pipeline=PIPELINE)
+    first, second = dataset[0]['inputs'], dataset[0]['inputs']
+    assert first.shape == (3, 16, 16)
+    assert torch.equal(first, second)
+
+
+def test_the_training_recipe_augments(tmp_path):
+    write(tmp_path / 'cat', count=1, size=(40, 40))
+    transform = TimmTransform(32, True, auto_augment='rand-m9-mstd0.5-inc1', re_prob=0.25)
+    item = dict(img_path=str(tmp_path / 'cat/0.JPEG'), gt_label=3)
+    first, second = transform(item), transform(item)
+    assert first['labels'] == 3
+    assert first['inputs'].shape == (3, 32, 32)
+    assert not torch.equal(first['inputs'], second['inputs'])
+
+
+def test_unknown_arguments_are_refused():
+    with pytest.raises(TypeError, match='auto_augmentation'):
+        TimmTransform(16, True, auto_augmentation='rand-m9')

@@ -1,0 +1,164 @@
+"""Loading weights: every key is accounted for."""
+
+import logging
+import pickle
+
+import pytest
+import torch
+from torch import nn
+
+from mmlocalmamba.models import LocalVim, LocalVMamba
+from mmlocalmamba.models.checkpoint import load_backbone, read_state_dict
+
+VMAMBA = dict(dims=(8, 16), depths=(1, 1), directions=[['h', 'w2'], ['v', 'h_flip']])
+VIM = dict(embed_dim=16, depth=2, directions=[['h', 'w2'], ['v', 'h_flip']])
+
+
+def vmamba(**kwargs):
+    return LocalVMamba(**{**dict(arch=VMAMBA, out_indices=(0, 1), d_state=4), **kwargs})
+
+
+def vim(**kwargs):
+    return LocalVim(**{**dict(arch=VIM, img_size=32, patch_size=8, out_indices=(0, 1), d_state=4), **kwargs})
+
+
+@pytest.fixture
+def saved(tmp_path):
+    def save(state):
+        path = tmp_path / 'weights.pth'
+        torch.save(state, path)
+        return str(path)
+
+    return save
+
+
+@pytest.fixture
+def loading_log(caplog):
+    """What was logged; mmengine's loggers do not propagate on their own."""
+    logger = logging.getLogger('mmengine')
+    logger.addHandler(caplog.handler)
+    logger.setLevel(logging.INFO)
+    yield caplog
+    logger.removeHandler(caplog.handler)
+
+
+def assert_same_weights(a, b):
+    for (name, x), y in zip(a.state_dict().items(), b.state_dict().values(), strict=True):
+        torch.testing.assert_close(x, y, msg=name)
+
+
+@pytest.mark.parametrize('build', [vmamba, vim])
+@pytest.mark.parametrize('wrap', [lambda s: s, lambda s: dict(state_dict=s), lambda s: dict(model=s, epoch=3)])
+def test_a_backbone_round_trips(build, wrap, saved):
+    source, target = build(), build()
+    load_backbone(target, saved(wrap(source.state_dict())))
+    assert_same_weights(source, target)
+
+
+def test_a_detectors_checkpoint_gives_its_backbone(saved):
+    detector = nn.ModuleDict(dict(backbone=vmamba(), neck=nn.Linear(2, 2)))
+    target = vmamba()
+    load_backbone(target, saved(dict(state_dict=detector.state_dict())))
+    assert_same_weights(detector['backbone'], target)
+
+
+def test_init_cfg_loads_through_init_weights(saved):
+    source = vmamba()
+    target = vmamba(init_cfg=dict(type='Pretrained', checkpoint=saved(source.state_dict())))
+    target.init_weights()
+    assert_same_weights(source, target)
+    assert target.is_init
+
+
+def test_the_log_counts_the_tensors(saved, loading_log):
+    source = vmamba()
+    load_backbone(vmamba(), saved(source.state_dict()))
+    total = len(source.state_dict())
+    assert f'{total}/{total} backbone tensors loaded' in loading_log.text
+
+
+def test_output_norms_may_be_missing(saved, loading_log):
+    source, target = vmamba(), vmamba()
+    state = {k: v for k, v in source.state_dict().items() if not k.startswith('norm')}
+    load_backbone(target, saved(state))
+    assert f'{len(state)}/{len(state)} backbone tensors' in loading_log.text
+    torch.testing.assert_close(target.norm0.weight, torch.ones(8))
+
+
+def test_stages_that_were_not_built_are_left_out(saved):
+    source, target = vmamba(), vmamba(out_indices=(0,))
+    load_backbone(target, saved(source.state_dict()))
+    torch.testing.assert_close(target.stages[0].blocks[0].mixer.A_log, source.stages[0].blocks[0].mixer.A_log)
+
+
+def test_position_tables_are_resized(saved):
+    source, target = vim(), vim(img_size=64)
+    load_backbone(target, saved(source.state_dict()))
+    assert target.pos_embed.shape == (1, 64, 16)
+    expected = nn.functional.interpolate(
+        source.pos_embed.reshape(1, 4, 4, 16).permute(0, 3, 1, 2), (8, 8), mode='bicubic'
+    )
+    torch.testing.assert_close(target.pos_embed, expected.permute(0, 2, 3, 1).reshape(1, 64, 16))
+
+
+def test_a_missing_tensor_is_named(saved):
+    state = vmamba().state_dict()
+    del state['stages.1.blocks.0.mixer.A_log']
+    with pytest.raises(ValueError, match=r'1 missing: stages\.1\.blocks\.0\.mixer\.A_log'):
+        load_backbone(vmamba(), saved(state))
+
+
+def test_an_unexpected_tensor_is_named(saved):
+    state = vmamba().state_dict()
+    state['stages.0.blocks.0.mixer.gamma'] = torch.ones(1)
+    with pytest.raises(ValueError, match=r'1 unexpected: stages\.0\.blocks\.0\.mixer\.gamma'):
+        load_backbone(vmamba(), saved(state))
+
+
+def test_another_width_is_refused(saved):
+    wide = vmamba(arch=dict(VMAMBA, dims=(16, 32)))
+    with pytest.raises(ValueError, match='of another shape.*want'):
+        load_backbone(vmamba(), saved(wide.state_dict()))
+
+
+def test_another_model_is_refused(saved):
+    with pytest.raises(ValueError, match='does not fit this LocalVMamba.*missing.*unexpected'):
+        load_backbone(vmamba(), saved(nn.Linear(2, 2).state_dict()))
+
+
+def test_a_refused_checkpoint_changes_nothing(saved):
+    target = vmamba()
+    before = {name: value.clone() for name, value in target.state_dict().items()}
+    state = vmamba().state_dict()
+    del state['patch_embed.proj.weight']
+    with pytest.raises(ValueError, match='missing'):
+        load_backbone(target, saved(state))
+    for name, value in target.state_dict().items():
+        assert torch.equal(value, before[name]), name
+
+
+def test_a_missing_file_is_named():
+    with pytest.raises(FileNotFoundError, match='nowhere.pth'):
+        read_state_dict('nowhere.pth')
+
+
+def test_a_prefix_that_nothing_has_is_refused(saved):
+    with pytest.raises(ValueError, match="prefix='encoder'"):
+        load_backbone(vmamba(), saved(vmamba().state_dict()), prefix='encoder')
+
+
+class _RunsCode:
+    def __reduce__(self):
+        return (exec, ('raise SystemExit',))
+
+
+def test_a_file_that_would_run_code_is_refused(tmp_path):
+    path = tmp_path / 'hostile.pth'
+    path.write_bytes(pickle.dumps(dict(state_dict=_RunsCode())))
+    with pytest.raises(ValueError, match='not loaded for safety|no checkpoint'):
+        read_state_dict(path)
+
+
+def test_a_file_without_tensors_is_refused(saved):
+    with pytest.raises(ValueError, match='no state dict'):
+        read_state_dict(saved(dict(epoch=1)))

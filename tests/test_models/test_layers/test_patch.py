@@ -1,0 +1,24 @@
+"""Patch embedding and merging."""
+
+import pytest
+import torch
+
+from mmlocalmamba.models.layers.patch import PatchEmbed, PatchMerging
+
+
+@pytest.mark.parametrize(('size', 'expected'), [((8, 8), (2, 2)), ((9, 15), (3, 4)), ((4, 31), (1, 8))])
+def test_no_pixel_is_dropped(size, expected):
+    assert PatchEmbed(3, 6, 4, norm=True)(torch.randn(1, 3, *size)).shape == (1, *expected, 6)
+
+
+@pytest.mark.parametrize('size', [(2, 2), (5, 4), (3, 7), (1, 1)])
+def test_merging_joins_neighbours_in_the_published_order(size):
+    merging = PatchMerging(4)
+    merging.norm = torch.nn.Identity()
+    merging.reduction = torch.nn.Identity()
+    x = torch.randn(2, *size, 4)
+    height, width = -(-size[0] // 2), -(-size[1] // 2)
+    padded = torch.zeros(2, 2 * height, 2 * width, 4)
+    padded[:, : size[0], : size[1]] = x
+    expected = [padded[:, row::2, column::2] for row, column in ((0, 0), (1, 0), (0, 1), (1, 1))]
+    torch.testing.assert_close(merging(x), torch.cat(expected, -1))

@@ -1,0 +1,64 @@
+"""SCAttn against its formula."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from mmlocalmamba.models.layers.merge import DirectionMerge, DirectionMixture
+from mmlocalmamba.models.layers.sc_attn import SCAttn
+
+
+def expected_output(attn, x):
+    n = F.layer_norm(x, x.shape[-1:], attn.norm.weight, attn.norm.bias)
+    g = F.gelu(attn.global_reduce(n.mean(-2, keepdim=True)))
+    out = x * torch.sigmoid(attn.channel_select(g))
+    if attn.spatial_select is not None:
+        local = F.gelu(attn.local_reduce(n))
+        out = out * torch.sigmoid(attn.spatial_select(torch.cat([local, g.expand_as(local)], -1)))
+    return out
+
+
+@pytest.fixture(params=[False, True], ids=['channel', 'spatial'])
+def attn(request):
+    torch.manual_seed(0)
+    module = SCAttn(24, spatial=request.param).double()
+    torch.nn.init.normal_(module.norm.weight)
+    torch.nn.init.normal_(module.norm.bias)
+    return module
+
+
+@pytest.mark.parametrize('shape', [(2, 5, 24), (2, 3, 1, 24)])
+def test_values_and_gradients_follow_the_formula(attn, shape):
+    x = (3 * torch.randn(shape, dtype=torch.float64) + 1).requires_grad_()
+    y, expected = attn(x), expected_output(attn, x)
+    torch.testing.assert_close(y, expected)
+    inputs = [x, *attn.parameters()]
+    weight = torch.randn_like(y)
+    grads = torch.autograd.grad((y * weight).sum(), inputs)
+    for name, a, b in zip(
+        ['x', *dict(attn.named_parameters())],
+        grads,
+        torch.autograd.grad((expected * weight).sum(), inputs),
+        strict=True,
+    ):
+        torch.testing.assert_close(a, b, msg=name)
+
+
+def test_merge_adds_gated_directions():
+    merge = DirectionMerge(24).double()
+    y = torch.randn(2, 3, 5, 24, dtype=torch.float64)
+    torch.testing.assert_close(merge(y), sum(merge.attn(y[:, k]) for k in range(3)))
+
+
+def test_merge_without_attention_is_a_plain_sum():
+    y = torch.randn(2, 3, 5, 24)
+    torch.testing.assert_close(DirectionMerge(24, attn=False)(y), y.sum(1))
+
+
+def test_mixture_weighs_normalised_branches_by_softmax():
+    mixture = DirectionMixture(24, 3).double()
+    torch.nn.init.normal_(mixture.alpha)
+    y = torch.randn(2, 3, 5, 24, dtype=torch.float64)
+    weights = mixture.alpha.softmax(0)
+    expected = sum(weights[k] * F.layer_norm(mixture.attn(y[:, k]), (24,)) for k in range(3))
+    torch.testing.assert_close(mixture(y), expected)
