@@ -55,6 +55,11 @@ def resolve_out_indices(out_indices: Sequence[int], count: int, what: str) -> tu
     return resolved
 
 
+def drop_path_rates(last: float, depth: int) -> list[float]:
+    """Give each block's rate of stochastic depth, rising linearly from 0 to that of the last block."""
+    return [last * block / max(depth - 1, 1) for block in range(depth)]
+
+
 def check_range(name: str, value: float, low: float, high: float) -> None:
     """Raise a ValueError unless low <= value <= high."""
     if not low <= value <= high:

@@ -18,7 +18,7 @@ from ..checkpoint import init_backbone
 from ..layers.patch import PatchEmbed
 from ..layers.position import Rotary2d, resize_table
 from ..layers.vim_mixer import VimMixer
-from .arch import check_range, resolve_arch, resolve_directions, resolve_out_indices
+from .arch import check_range, drop_path_rates, resolve_arch, resolve_directions, resolve_out_indices
 from .published_keys import local_vim_from_published
 
 NORM_EPS = 1e-5
@@ -164,7 +164,7 @@ class LocalVim(BaseModule):
             search=search,
         )
         # The first entry is of no use: the first block has nothing to drop. The last rate is the last output's.
-        rates = torch.linspace(0, drop_path_rate, depth).tolist()
+        rates = drop_path_rates(drop_path_rate, depth)
         self.layers = nn.ModuleList(
             LocalVimBlock(dim, directions[i], rates[max(i - 1, 0)], **mixer) for i in range(self.depth)
         )

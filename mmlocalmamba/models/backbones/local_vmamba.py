@@ -17,7 +17,7 @@ from mmlocalmamba.scan import published_directions
 from ..checkpoint import init_backbone
 from ..layers.patch import PatchEmbed, PatchMerging
 from ..layers.ss2d import SS2D
-from .arch import check_range, resolve_arch, resolve_directions, resolve_out_indices
+from .arch import check_range, drop_path_rates, resolve_arch, resolve_directions, resolve_out_indices
 from .published_keys import local_vmamba_from_published
 
 PATCH_SIZE = 4
@@ -154,14 +154,14 @@ class LocalVMamba(BaseModule):
         self.dims, self.depths, self.frozen_stages = dims[:stages], depths[:stages], frozen_stages
         self.directions = directions[: sum(self.depths)]
 
-        rates = torch.linspace(0, drop_path_rate, sum(depths)).tolist()
+        rates = drop_path_rates(drop_path_rate, sum(depths))
         mixer = dict(d_state=d_state, ssm_ratio=ssm_ratio, spatial_attn=spatial_attn, attn=attn, search=search)
         self.patch_embed = PatchEmbed(in_channels, dims[0], PATCH_SIZE, norm=True)
         self.stages = nn.ModuleList()
         for i, (dim, depth) in enumerate(zip(self.dims, self.depths, strict=True)):
             first = sum(depths[:i])
             blocks = [LocalVMambaBlock(dim, directions[j], rates[j], **mixer) for j in range(first, first + depth)]
-            downsample = PatchMerging(dim) if i < stages - 1 else None
+            downsample = PatchMerging(dim, dims[i + 1]) if i < stages - 1 else None
             self.stages.append(LocalVMambaStage(blocks, downsample, with_cp))
         for i in self.out_indices:
             self.add_module(f'norm{i}', nn.LayerNorm(dims[i]) if out_norm else nn.Identity())

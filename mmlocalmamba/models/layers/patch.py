@@ -46,16 +46,17 @@ class PatchMerging(nn.Module):
     """Halve a map's resolution: 2 x 2 neighbours are joined, normalised and projected (Swin's, first version).
 
     Args:
-        dim: Channels C in; 2C come out.
+        dim: Channels C in.
+        out_dim: Channels out; 2C in all published models.
     """
 
-    def __init__(self, dim: int) -> None:
+    def __init__(self, dim: int, out_dim: int) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(4 * dim)
-        self.reduction = nn.Linear(4 * dim, 2 * dim, bias=False)
+        self.reduction = nn.Linear(4 * dim, out_dim, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Merge a map (B, H, W, C) into (B, ceil(H / 2), ceil(W / 2), 2C); odd sides are zero-padded at the end."""
+        """Merge a map (B, H, W, C) into (B, ceil(H / 2), ceil(W / 2), out_dim); odd sides are zero-padded at the end."""
         batch, height, width, channels = x.shape
         x = F.pad(x, (0, 0, 0, width % 2, 0, height % 2))
         # (row, column) parities in the order (0, 0), (1, 0), (0, 1), (1, 1)

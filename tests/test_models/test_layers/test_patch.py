@@ -13,7 +13,7 @@ def test_no_pixel_is_dropped(size, expected):
 
 @pytest.mark.parametrize('size', [(2, 2), (5, 4), (3, 7), (1, 1)])
 def test_merging_joins_neighbours_in_the_published_order(size):
-    merging = PatchMerging(4)
+    merging = PatchMerging(4, 2 * 4)
     merging.norm = torch.nn.Identity()
     merging.reduction = torch.nn.Identity()
     x = torch.randn(2, *size, 4)
