@@ -56,7 +56,7 @@ class PatchMerging(nn.Module):
         self.reduction = nn.Linear(4 * dim, out_dim, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Merge a map (B, H, W, C) into (B, ceil(H / 2), ceil(W / 2), out_dim); odd sides are zero-padded at the end."""
+        """Merge a map (B, H, W, C) into (B, ceil(H / 2), ceil(W / 2), out_dim); odd sides are zero-padded."""
         batch, height, width, channels = x.shape
         x = F.pad(x, (0, 0, 0, width % 2, 0, height % 2))
         # (row, column) parities in the order (0, 0), (1, 0), (0, 1), (1, 1)
