@@ -15,6 +15,8 @@ from mmengine.logging import print_log
 from mmengine.model import BaseModule
 from torch import Tensor
 
+from mmlocalmamba.compat.torch_load import register_safe_globals
+
 from .backbones.published_keys import is_published
 from .layers.position import resize_table, square_grid
 
@@ -81,6 +83,7 @@ def read_state_dict(source: str | Path) -> dict[str, Tensor]:
             f'the checkpoint {str(source)!r} is no file: check the path (relative ones start at {Path.cwd()}), or give '
             'the URL of published weights'
         )
+    register_safe_globals()
     try:
         data = torch.load(path, map_location='cpu', weights_only=True)
     except pickle.UnpicklingError as error:

@@ -58,9 +58,8 @@ class DirectionSearchHook(Hook):
             f'Searching the scan directions of {len(names)} blocks, {max(map(len, names))} candidates each at most, '
             f'{sampled} per step'
         )
-        self._written = None
         if is_main_process():
-            _forget_after(Path(runner.work_dir) / LOG_NAME, runner.iter)
+            self._written = _forget_after(Path(runner.work_dir) / LOG_NAME, runner.iter)
         self._write(runner)
 
     def after_train_iter(
@@ -120,11 +119,17 @@ def relative_entropy(blocks: list[dict[str, float]]) -> float:
     return sum(ratios) / max(len(ratios), 1)
 
 
-def _forget_after(path: Path, iteration: int) -> None:
-    """Drop the records of iterations that a resumed run will do again; all of an earlier run's at iteration 0."""
-    if path.is_file():
-        kept = [json.dumps(record) + '\n' for record in read_log(path) if record['iter'] <= iteration and iteration > 0]
-        path.write_text(''.join(kept), encoding='utf-8')
+def _forget_after(path: Path, iteration: int) -> int | None:
+    """Drop the records of iterations that a resumed run will do again; all of an earlier run's at iteration 0.
+
+    Returns:
+        The iteration of the last record that is left, if any.
+    """
+    if not path.is_file():
+        return None
+    kept = [record for record in read_log(path) if record['iter'] <= iteration and iteration > 0]
+    path.write_text(''.join(json.dumps(record) + '\n' for record in kept), encoding='utf-8')
+    return kept[-1]['iter'] if kept else None
 
 
 def _bare(model: nn.Module) -> nn.Module:
