@@ -214,7 +214,7 @@ class LocalVim(BaseModule):
     def _output(self, index: int, hidden: Tensor, residual: Tensor, size: tuple[int, int]) -> Tensor:
         if self.out_type != 'mixer':
             hidden = residual + self.out_drop_path(hidden)
-        norm = self.get_submodule(f'norm{index}')
+        norm = getattr(self, f'norm{index}')
         if self.out_type == 'cls_token':
             return norm(hidden[:, -1])
         hidden = norm(hidden[:, : size[0] * size[1]])

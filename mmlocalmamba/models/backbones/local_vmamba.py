@@ -175,7 +175,7 @@ class LocalVMamba(BaseModule):
         for i, stage in enumerate(self.stages):
             x = stage(x)
             if i in self.out_indices:
-                norm = self.get_submodule(f'norm{i}')
+                norm = getattr(self, f'norm{i}')
                 outputs.append(norm(x).permute(0, 3, 1, 2).contiguous())
             if isinstance(stage.downsample, PatchMerging):
                 x = stage.downsample(x)
@@ -199,7 +199,7 @@ class LocalVMamba(BaseModule):
     def _freeze_stages(self) -> None:
         frozen: list[nn.Module] = [] if self.frozen_stages < 0 else [self.patch_embed]
         frozen += self.stages[: max(self.frozen_stages, 0)]
-        frozen += [self.get_submodule(f'norm{i}') for i in self.out_indices if i < self.frozen_stages]
+        frozen += [getattr(self, f'norm{i}') for i in self.out_indices if i < self.frozen_stages]
         for module in frozen:
             module.eval()
             module.requires_grad_(False)
