@@ -21,6 +21,7 @@ from .backbones.published_keys import is_published
 from .layers.position import resize_table, square_grid
 
 _OUTPUT_NORM = re.compile(r'norm\d+\.(weight|bias)')
+_ALPHA = '.merge.alpha'
 _SHOWN = 8
 
 
@@ -159,24 +160,65 @@ def _account(own: Mapping[str, Tensor], state: Mapping[str, Tensor], owner: str,
     unexpected = [name for name in state if name not in own]
     if unexpected:
         problems.append(f'{len(unexpected)} unexpected: {_listing(unexpected)}')
-    shapes = [
-        f'{name} is {tuple(value.shape)}, want {tuple(own[name].shape)}'
-        for name, value in state.items()
-        if name in own and value.shape != own[name].shape
-    ]
-    if shapes:
-        problems.append(f'{len(shapes)} of another shape: {_listing(shapes)}')
-    if any(name.endswith('.merge.alpha') for name in unexpected):
-        raise ValueError(
-            f'{source} is a supernet of the direction search, with all candidate directions in every block, but this '
-            f'{owner} is none (search=False). Export its chosen directions first: tools/search/export_directions.py '
-            f'writes weights that fit. Tensors {"; ".join(problems)}'
-        )
+    problems += _other_shapes(own, state)
+    if any(name.endswith(_ALPHA) for name in unexpected):
+        raise ValueError(_supernet_message(owner, source, problems))
     if problems:
         raise ValueError(
             f'{source} does not fit this {owner}. Tensors {"; ".join(problems)}. '
             f'Give the arch that the checkpoint was trained with, or another checkpoint'
         )
+
+
+def refuse_misfit(backbone: BaseModule, state: Mapping[str, Tensor], prefix: str) -> None:
+    """Raise if tensors for a backbone have other shapes, or are those of a supernet and the backbone is none.
+
+    Each backbone calls it from ``_load_from_state_dict``: MMEngine loads whole models (``load_from``, ``resume``,
+    testing) without ``strict``, where such tensors would be left out with no more than a line in the log.
+
+    Args:
+        backbone: A LocalVMamba or LocalVim.
+        state: Tensors of a whole model.
+        prefix: Name of the backbone in it, such as ``'backbone.'``.
+
+    Raises:
+        ValueError: The message names the tensors.
+    """
+    own, owner, source = backbone.state_dict(), type(backbone).__name__, 'The state dict'
+    given = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
+    shapes = _other_shapes(own, given)
+    if any(name.endswith(_ALPHA) and name not in own for name in given):
+        raise ValueError(_supernet_message(owner, source, shapes))
+    fixed = [name.removesuffix('A_log') + _ALPHA[1:] for name in given if name.endswith('.A_log')]
+    if any(name in own and name not in given for name in fixed):
+        raise ValueError(
+            f'{source} is of a model with fixed directions, but this {owner} is a supernet (search=True), which starts '
+            'from scratch or goes on from a checkpoint of its own search'
+        )
+    if shapes:
+        raise ValueError(
+            f'{source} does not fit this {owner}. Tensors {"; ".join(shapes)}. Give the arch and img_size that the '
+            'checkpoint was trained with; only init_cfg resizes position tables'
+        )
+
+
+def _other_shapes(own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> list[str]:
+    """Say which tensors have another shape, as a list of one sentence; an empty list if none has."""
+    shapes = [
+        f'{name} is {tuple(value.shape)}, want {tuple(own[name].shape)}'
+        for name, value in state.items()
+        if name in own and value.shape != own[name].shape
+    ]
+    return [f'{len(shapes)} of another shape: {_listing(shapes)}'] if shapes else []
+
+
+def _supernet_message(owner: str, source: str | Path, problems: list[str]) -> str:
+    tensors = f' Tensors {"; ".join(problems)}' if problems else ''
+    return (
+        f'{source} is a supernet of the direction search, with all candidate directions in every block, but this '
+        f'{owner} is none (search=False). Export its chosen directions first: tools/search/export_directions.py '
+        f'writes weights that fit.{tensors}'
+    )
 
 
 def _listing(names: Iterable[Any]) -> str:

@@ -1,5 +1,6 @@
 import pytest
 import torch
+from mmengine.runner import load_checkpoint
 
 from mmlocalmamba.models import LocalVim, LocalVMamba
 from mmlocalmamba.models.checkpoint import load_backbone
@@ -25,6 +26,15 @@ def test_gradient_reaches_every_alpha(kind, num_sampled, with_cp):
     model(torch.randn(2, 3, 32, 32))[0].square().sum().backward()
     for mixer in search_mixers(model).values():
         assert (mixer.merge.alpha.grad != 0).all()
+
+
+@pytest.mark.parametrize('kind', ['vim', 'vmamba'])
+def test_a_sampled_step_leaves_no_parameter_without_gradient(kind):
+    """Processes that draw different branches can so train together, with no search for unused parameters."""
+    model = supernet(kind)
+    set_num_sampled(model, 1)
+    model(torch.randn(1, 3, 32, 32))[0].square().sum().backward()
+    assert [name for name, parameter in model.named_parameters() if parameter.grad is None] == []
 
 
 @pytest.mark.parametrize('kind', ['vim', 'vmamba'])
@@ -58,16 +68,45 @@ def test_sampling_more_branches_than_a_block_has_is_refused():
         set_num_sampled(supernet('vim'), 4)
 
 
-@pytest.mark.parametrize('kind', ['vim', 'vmamba'])
-def test_a_supernet_checkpoint_refuses_to_load_into_a_searched_model(kind, tmp_path):
-    torch.save(supernet(kind).state_dict(), tmp_path / 'supernet.pth')
+REFUSED = r'is a supernet of the direction search.*export_directions\.py'
+
+
+@pytest.fixture(params=['vim', 'vmamba'])
+def both(request):
+    """Give a supernet and a model of the same sizes with four directions."""
     four = [('h', 'v', 'w2', 'w7')] * 2
-    if kind == 'vim':
+    if request.param == 'vim':
         model = LocalVim(arch={**VIM, 'directions': four}, img_size=32, patch_size=8, out_indices=(1,), d_state=4)
     else:
         model = LocalVMamba(arch={**VMAMBA, 'directions': four}, out_indices=(1,), d_state=4)
-    with pytest.raises(ValueError, match=r'is a supernet of the direction search.*export_directions\.py'):
-        load_backbone(model, tmp_path / 'supernet.pth')
+    return supernet(request.param), model
+
+
+def test_a_supernet_checkpoint_refuses_to_start_a_searched_model(both, tmp_path):
+    torch.save(both[0].state_dict(), tmp_path / 'supernet.pth')
+    with pytest.raises(ValueError, match=REFUSED):
+        load_backbone(both[1], tmp_path / 'supernet.pth')
+
+
+def test_a_supernet_checkpoint_refuses_to_load_as_a_whole_model(both, tmp_path):
+    """MMEngine's load_from is not strict: it would leave the mixers as they were."""
+    state = {f'backbone.{name}': value for name, value in both[0].state_dict().items()}
+    torch.save(dict(state_dict=state), tmp_path / 'supernet.pth')
+    model = torch.nn.ModuleDict(dict(backbone=both[1]))
+    with pytest.raises(ValueError, match=REFUSED):
+        load_checkpoint(model, str(tmp_path / 'supernet.pth'), strict=False)
+
+
+def test_a_checkpoint_of_fixed_directions_refuses_to_load_into_a_supernet(both):
+    with pytest.raises(ValueError, match=r'fixed directions.*supernet \(search=True\)'):
+        both[0].load_state_dict(both[1].state_dict(), strict=False)
+
+
+@pytest.mark.parametrize('kind', ['vim', 'vmamba'])
+def test_a_search_goes_on_from_its_own_checkpoint(kind):
+    first, second = supernet(kind), supernet(kind)
+    second.load_state_dict(first.state_dict())
+    assert probabilities(second) == probabilities(first)
 
 
 def test_search_works_inside_a_segmenter():

@@ -14,7 +14,7 @@ from torch.utils.checkpoint import checkpoint
 from mmlocalmamba.registry import MODELS
 from mmlocalmamba.scan import published_directions
 
-from ..checkpoint import init_backbone
+from ..checkpoint import init_backbone, refuse_misfit
 from ..layers.patch import PatchEmbed
 from ..layers.position import Rotary2d, resize_table
 from ..layers.vim_mixer import VimMixer
@@ -223,6 +223,10 @@ class LocalVim(BaseModule):
     def init_weights(self) -> None:
         """Load the checkpoint that ``init_cfg`` names, if any; otherwise keep the weights of construction."""
         init_backbone(self, super().init_weights)
+
+    def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *args: Any) -> None:
+        refuse_misfit(self, state_dict, prefix)
+        super()._load_from_state_dict(state_dict, prefix, *args)
 
     @staticmethod
     def convert_published(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
