@@ -8,6 +8,7 @@ mmengine 0.10.7 then fails, and onedl-mmengine loads again with full unpickling,
 from __future__ import annotations
 
 import argparse
+import codecs
 import os
 import pickle
 from collections.abc import Callable
@@ -52,6 +53,7 @@ def _safe_globals() -> list[Callable[..., Any]]:
     core = import_module('numpy.core' if NumpyVersion(np.__version__) < '2.0.0' else 'numpy._core')
     allowed: list[Callable[..., Any]] = [HistoryBuffer, ConfigDict, argparse.Namespace, np.ndarray, np.dtype]
     allowed.append(_under_name(_history_getattr, 'builtins', 'getattr'))
+    allowed.append(codecs.encode)  # bytes are pickled as text; torch >= 2.5 allows it by itself
     for package in ('numpy.core', 'numpy._core'):  # the file may come from either side of NumPy 2
         allowed.append(_under_name(core.multiarray._reconstruct, f'{package}.multiarray', '_reconstruct'))
         allowed.append(_under_name(core.multiarray.scalar, f'{package}.multiarray', 'scalar'))
