@@ -1,0 +1,116 @@
+"""Every config after its bases are merged: nothing is left of other models, nothing is misspelt, nothing forgotten."""
+
+import inspect
+from functools import cache
+from pathlib import Path
+
+import pytest
+from mmengine.config import Config
+from mmengine.runner import Runner
+
+import mmlocalmamba  # noqa: F401
+from mmlocalmamba import models
+
+CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
+ALL = sorted(str(path.relative_to(CONFIGS)) for path in CONFIGS.glob('**/*.py') if '_base_' not in path.parts)
+TEXTURES = ('demo/textures_fixed.py', 'demo/textures_search.py')
+OTHERS = {'depth', 'depths', 'num_stages', 'embed_dims', 'num_heads', 'window_size', 'norm_eval', 'style', 'pretrained'}
+"""Settings of ResNet, Swin and ViT backbones. ``depths`` are ours too, but inside ``arch``."""
+
+VARIABLES = {
+    'attention',
+    'bbox_heads',
+    'candidates',
+    'crop_size',
+    'data_root',
+    'dataset_type',
+    'ffn',
+    'image_size',
+    'matched_losses',
+    'max_epochs',
+    'max_iters',
+    'meta_keys',
+    'metainfo',
+    'norm_cfg',
+    'num_classes',
+    'pad',
+    'pretrained',
+    'rcnn_stages',
+    'scales',
+    'test_pipeline',
+    'train_pipeline',
+    'tta_model',
+    'tta_pipeline',
+    'vis_backends',
+}
+"""What a config may define beside the arguments of MMEngine's Runner, for itself or for tools/test.py."""
+
+
+@cache
+def read(name):
+    """Give a config, for looking at only."""
+    return Config.fromfile(CONFIGS / name)
+
+
+def test_every_config_is_looked_at():
+    assert len(ALL) > 30
+    assert {'mask_rcnn_localvmamba_t_1x.py', 'imagenet/local_vim_s.py', *TEXTURES} <= set(ALL)
+
+
+@pytest.mark.parametrize('name', ALL)
+def test_the_backbone_has_no_other_backbones_settings(name):
+    model = read(name).model
+    backbone = dict(model.backbone)
+    kind = backbone.pop('type')
+    assert kind in ('mmlocalmamba.LocalVMamba', 'mmlocalmamba.LocalVim')
+    accepted = set(inspect.signature(getattr(models, kind.split('.')[1])).parameters)
+    assert not accepted & OTHERS
+    assert set(backbone) <= accepted
+    assert 'pretrained' not in model  # MMSegmentation passes it on to the backbone
+    if not isinstance(backbone['arch'], str):
+        wanted = {'dims', 'depths'} if kind.endswith('LocalVMamba') else {'embed_dim', 'depth'}
+        assert set(backbone['arch']) == wanted | {'directions'}
+
+
+@pytest.mark.parametrize('name', ALL)
+def test_no_key_is_unknown(name):
+    runner = set(inspect.signature(Runner).parameters) | {'auto_scale_lr'}
+    assert set(read(name)) <= runner | VARIABLES
+
+
+@pytest.mark.parametrize('name', ALL)
+def test_gradients_are_clipped(name):
+    assert read(name).optim_wrapper.clip_grad.max_norm > 0
+
+
+@pytest.mark.parametrize('name', sorted(set(ALL) - set(TEXTURES)))
+def test_the_batch_that_the_learning_rate_is_for_is_stated(name):
+    cfg = read(name)
+    base, images = cfg.auto_scale_lr.base_batch_size, cfg.train_dataloader.batch_size
+    assert base == (images if 'demo' in name else 8 * images)
+    assert not cfg.auto_scale_lr.get('enable', False)
+
+
+def output_channels(backbone):
+    """Give the channels of the maps of a backbone's settings, from its class's table of sizes."""
+    kind = getattr(models, backbone.type.split('.')[1])
+    arch = kind.arch_zoo[backbone.arch] if isinstance(backbone.arch, str) else backbone.arch
+    indices = backbone.get('out_indices') or inspect.signature(kind).parameters['out_indices'].default
+    if 'dims' in arch:
+        return [arch['dims'][index] for index in indices]
+    return [arch['embed_dim']] * len(indices)
+
+
+@pytest.mark.parametrize('name', ALL)
+def test_neck_and_heads_take_the_channels_that_the_backbone_gives(name):
+    model = read(name).model
+    channels = output_channels(model.backbone)
+    parts = ['neck'] if 'neck' in model else ['decode_head', 'auxiliary_head', 'panoptic_head', 'head']
+    parts = [model[part] for part in parts if part in model]
+    assert parts
+    for part in parts:
+        wanted = part.in_channels
+        if isinstance(wanted, list):
+            assert wanted == channels
+        else:
+            assert wanted == channels[part.get('in_index', -1)]
