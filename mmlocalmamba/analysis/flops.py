@@ -164,8 +164,9 @@ def _count_panoptic(name: str, head: nn.Module, maps: tuple[Tensor, ...]) -> Par
 
 def _count(name: str, module: nn.Module, *inputs: Any) -> tuple[Any, PartCost]:
     """Run a part on shapes alone and count it."""
-    scan = torch.ops.mmlocalmamba.selective_scan
-    counter = FlopCounterMode(display=False, custom_mapping={scan: _scan_formula})
+    scan, merge = torch.ops.mmlocalmamba.selective_scan, torch.ops.mmlocalmamba.merge_scans
+    formulas = {scan: _scan_formula, merge: _merge_formula}
+    counter = FlopCounterMode(display=False, custom_mapping=formulas)
     with counter:
         outputs = module(*inputs)
     counts: Mapping[str, Mapping[Any, int]] = counter.get_flop_counts()
@@ -191,6 +192,12 @@ def _vim_corrections(mixer: VimMixer, counts: Mapping[Any, int], merge_counts: M
     scan_elements = scan // (9 * mixer.d_state + 1)  # K L D
     surplus = projections * (directions - 1) // directions + scan - 5 * mixer.d_state * scan_elements
     return elements * conv_width, surplus
+
+
+def _merge_formula(y: Any, z: Any, weights: Any, *_: Any, **__: Any) -> int:
+    """Count each direction's channel gate from the shapes of the arguments: the mean of its tokens, and two layers."""
+    batch, directions, tokens, channels = y
+    return _PER_MULTIPLY_ADD * batch * directions * channels * (tokens + 2 * weights[2][0])
 
 
 def _scan_formula(u: Any, dt: Any, A: Any, B: Any, C: Any, D: Any, dt_bias: Any, order: Any, *_: Any, **__: Any) -> int:

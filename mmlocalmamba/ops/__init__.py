@@ -1,7 +1,8 @@
-"""The windowed selective scan and the causal convolution along scan orders: operations with several back ends."""
+"""The windowed selective scan, and what comes before and after it: operations with several back ends."""
 
 from .backends import available_backends, backend_for
 from .causal_conv import local_causal_conv1d
+from .merge import merge_scans
 from .selective_scan import local_selective_scan
 
-__all__ = ['available_backends', 'backend_for', 'local_causal_conv1d', 'local_selective_scan']
+__all__ = ['available_backends', 'backend_for', 'local_causal_conv1d', 'local_selective_scan', 'merge_scans']

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .backends import backend_for, cpu
+from .backends import cpu, has_cpu_kernels
 from .tokens import gather_tokens
 
 
@@ -39,7 +39,7 @@ def local_causal_conv1d(x: Tensor, weight: Tensor, bias: Tensor, order: Tensor) 
             f'weight {tuple(weight.shape)} and bias {tuple(bias.shape)} do not fit: x {tuple(x.shape)} and order '
             f'{tuple(order.shape)} want ({directions}, {x.shape[-1]}, width) and ({directions}, {x.shape[-1]})'
         )
-    if _has_kernel(x.device):
+    if has_cpu_kernels(x.device):
         return _causal_conv1d(x, weight, bias, order)
     return causal_conv1d_naive(x, weight, bias, order)
 
@@ -52,11 +52,6 @@ def causal_conv1d_naive(x: Tensor, weight: Tensor, bias: Tensor, order: Tensor) 
     taps = weight.to(compute).unbind(-1)
     out = bias.to(compute) + sum(padded[:, j : j + length] * tap for j, tap in enumerate(taps))
     return F.silu(out).to(x.dtype)
-
-
-@torch.compiler.assume_constant_result
-def _has_kernel(device: torch.device) -> bool:
-    return backend_for(device) == 'cpu'
 
 
 @torch.library.custom_op('mmlocalmamba::causal_conv1d', mutates_args=())

@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mmlocalmamba.ops import merge_scans
+
 from .sc_attn import SCAttn
 
 
@@ -26,11 +28,16 @@ class DirectionMerge(nn.Module):
             raise ValueError('spatial_attn=True is a part of SCAttn, which attn=False leaves out: drop one of them')
         self.attn = SCAttn(dim, spatial=spatial_attn) if attn else None
 
-    def forward(self, y: Tensor) -> Tensor:
-        """Merge scans y (B, K, L, C) into (B, L, C)."""
-        if self.attn is None:
-            return y.sum(1)
-        return self.attn(y).sum(1)
+    def forward(self, y: Tensor, z: Tensor | None = None) -> Tensor:
+        """Merge scans y (B, K, L, C), first times SiLU(z) if there is a z (B, L, C), into (B, L, C)."""
+        if self.attn is not None and not self.attn.spatial:
+            return merge_scans(y, self.attn.channel_weights(), z, self.attn.norm.eps)
+        return self.gate(y, z).sum(1)
+
+    def gate(self, y: Tensor, z: Tensor | None) -> Tensor:
+        """Gate each direction: by SiLU(z), if there is one, then by SCAttn; returns the shape of y."""
+        y = y if z is None else y * F.silu(z).unsqueeze(1)
+        return y if self.attn is None else self.attn(y)
 
 
 class Draw(NamedTuple):
@@ -84,14 +91,15 @@ class DirectionMixture(DirectionMerge):
         branches = systematic_sample(inclusion)
         return Draw(branches, inclusion[branches])
 
-    def forward(self, y: Tensor, draw: Draw | None = None) -> Tensor:
+    def forward(self, y: Tensor, z: Tensor | None = None, draw: Draw | None = None) -> Tensor:
         """Mix scans into (B, L, C).
 
         Args:
             y: Scans of the drawn branches, (B, k, L, C); of all K if none were drawn.
+            z: (B, L, C), whose SiLU the scans are multiplied by first; or None.
             draw: What :meth:`draw` returned before the scan.
         """
-        y = y if self.attn is None else self.attn(y)
+        y = self.gate(y, z)
         y = F.layer_norm(y, y.shape[-1:])
         weights = self._probabilities()
         if draw is not None:

@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mmlocalmamba.ops.merge import channel_gate
+
 
 class SCAttn(nn.Module):
     """Weigh the channels, and if asked the tokens, of a scanned sequence.
@@ -27,35 +29,24 @@ class SCAttn(nn.Module):
     def __init__(self, dim: int, reduction: int = 8, spatial: bool = False) -> None:
         super().__init__()
         hidden = max(dim // reduction, 1)
+        self.spatial = spatial
         self.norm = nn.LayerNorm(dim)
         self.global_reduce = nn.Linear(dim, hidden)
         self.channel_select = nn.Linear(hidden, dim)
         self.local_reduce = nn.Linear(dim, hidden) if spatial else None
         self.spatial_select = nn.Linear(2 * hidden, 1) if spatial else None
 
-    def gates(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Compute the gates of tokens x, (..., L, C).
+    def channel_weights(self) -> list[Tensor]:
+        """Give what the channel gate consists of, as :func:`mmlocalmamba.ops.merge_scans` takes it."""
+        layers = (self.norm, self.global_reduce, self.channel_select)
+        return [parameter for layer in layers for parameter in (layer.weight, layer.bias)]
 
-        Returns:
-            The channel gate (..., 1, C), and the spatial gate (..., L, 1) or None if it was not built.
-        """
+    def forward(self, x: Tensor) -> Tensor:
+        """Gate tokens x, (..., L, C); returns the same shape."""
         if self.local_reduce is None or self.spatial_select is None:
-            g = F.gelu(self.global_reduce(self._mean_of_norm(x)))
-            return torch.sigmoid(self.channel_select(g)), None
+            return x * channel_gate(x, self.channel_weights(), self.norm.eps)
         n = self.norm(x)
         g = F.gelu(self.global_reduce(n.mean(-2, keepdim=True)))
         local = F.gelu(self.local_reduce(n))
         spatial = torch.sigmoid(self.spatial_select(torch.cat([local, g.expand_as(local)], -1)))
-        return torch.sigmoid(self.channel_select(g)), spatial
-
-    def _mean_of_norm(self, x: Tensor) -> Tensor:
-        """Average LN(x) over the tokens without ever storing it: the mean is linear in x once the moments are known."""
-        variance, mean = torch.var_mean(x, -1, correction=0, keepdim=True)
-        weights = torch.rsqrt(variance + self.norm.eps)  # (..., L, 1)
-        total = weights.transpose(-1, -2) @ x - (weights * mean).sum(-2, keepdim=True)
-        return total / x.shape[-2] * self.norm.weight + self.norm.bias
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Gate tokens x, (..., L, C); returns the same shape."""
-        channel, spatial = self.gates(x)
-        return x * channel if spatial is None else x * channel * spatial
+        return x * torch.sigmoid(self.channel_select(g)) * spatial

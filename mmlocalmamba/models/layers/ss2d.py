@@ -67,7 +67,7 @@ class SS2D(nn.Module):
         x = F.silu(self.conv(x.permute(0, 3, 1, 2))).permute(0, 2, 3, 1).reshape(batch, -1, self.d_inner)
         if isinstance(self.merge, DirectionMixture):
             draw = self.merge.draw()
-            y = self.merge(self.scan(x, height, width, draw), draw)
+            y = self.merge(self.scan(x, height, width, draw), draw=draw)
         else:
             y = self.merge(self.scan(x, height, width))
         y = self.out_norm(y).view_as(z) * F.silu(z)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmlocalmamba.ops import local_causal_conv1d, local_selective_scan
@@ -70,11 +69,10 @@ class VimMixer(nn.Module):
     def forward(self, x: Tensor, height: int, width: int) -> Tensor:
         """Mix tokens x (B, H*W, C), with the class token behind them if there is one; returns the same shape."""
         x, z = self.in_proj(x).chunk(2, -1)
-        gate = F.silu(z).unsqueeze(1)
         if isinstance(self.merge, DirectionMixture):
             draw = self.merge.draw()
-            return self.out_proj(self.merge(self.scan(x, height, width, draw) * gate, draw))
-        return self.out_proj(self.merge(self.scan(x, height, width) * gate))
+            return self.out_proj(self.merge(self.scan(x, height, width, draw), z, draw))
+        return self.out_proj(self.merge(self.scan(x, height, width), z))
 
     def scan(self, x: Tensor, height: int, width: int, draw: Draw | None = None) -> Tensor:
         """Scan tokens x (B, L, D) along the directions; returns (B, K, L, D), tokens in their own places.

@@ -75,6 +75,12 @@ def backend_for(device: torch.device | str = 'cpu', name: str | None = None) -> 
     return _choose(device, name)
 
 
+@torch.compiler.assume_constant_result
+def has_cpu_kernels(device: torch.device) -> bool:
+    """Tell whether the compiled CPU kernels work on a device; torch.compile takes the answer for granted."""
+    return backend_for(device) == 'cpu'
+
+
 @lru_cache(maxsize=64)
 def _choose(device: torch.device, name: str) -> str:
     if name != 'auto':

@@ -40,6 +40,21 @@ struct ConvArguments {
   void *grad_weight, *grad_bias;  // (batch, ...) as weight and bias
 };
 
+struct MergeArguments {
+  Dtype dtype;  // of y, z, the output and their gradients; everything else is in the compute type
+  int64_t batch, directions, tokens, channels;
+  double eps;
+  Tokens y, z, out;   // z without data: none
+  const void* gates;  // (batch, directions, channels)
+  void* partial;      // (chunks of tokens, batch, directions, channels): a sum over each chunk
+  // For the backward.
+  const void* grad_mean;  // (batch, directions, channels), per token
+  Tokens grad_out, grad_y, grad_z;
+};
+
+// Tokens in a task of the merging kernels.
+constexpr int64_t kMergeChunk = 32;
+
 // Tokens between two states that the forward keeps for the backward.
 constexpr int64_t kChunk = 64;
 
@@ -51,6 +66,10 @@ struct Kernels {
   void (*scan_backward)(const ScanArguments&, int64_t first, int64_t last);  // batch x parts
   void (*conv_forward)(const ConvArguments&, int64_t first, int64_t last);   // batch x directions x channel blocks
   void (*conv_backward)(const ConvArguments&, int64_t first, int64_t last);  // batch x channel blocks
+  void (*merge_mean)(const MergeArguments&, int64_t first, int64_t last);  // batch x chunks of tokens, as all of these
+  void (*merge_forward)(const MergeArguments&, int64_t first, int64_t last);
+  void (*merge_grad_gates)(const MergeArguments&, int64_t first, int64_t last);
+  void (*merge_backward)(const MergeArguments&, int64_t first, int64_t last);
   int64_t (*block)(Dtype);                                                   // channels in a block
   void (*exp2)(const float* x, float* y, int64_t n);                         // exposed for the tests of accuracy
   void (*softplus)(const float* x, float* y, float* slope, int64_t n);

@@ -37,13 +37,6 @@ struct ConvBlock {
   }
 };
 
-template <class Simd>
-INLINE typename Simd::Vector logistic(const typename Simd::Vector& x) {
-  typename Simd::Vector slope;
-  Simd::softplus(x, slope);
-  return slope;
-}
-
 template <class Simd, class S>
 void conv_forward(const ConvArguments& args, int64_t first, int64_t last) {
   using V = typename Simd::Vector;
@@ -55,7 +48,7 @@ void conv_forward(const ConvArguments& args, int64_t first, int64_t last) {
     for (int64_t l = 0; l < args.length; ++l) {
       const V before = block.template before_silu<S>(l);
       store_row<S, Simd>(at<S>(args.y, block.batch, l, block.direction) + block.channel,
-                         before * logistic<Simd>(before), block.lanes);
+                         before * Simd::logistic(before), block.lanes);
     }
   }
 }
@@ -68,7 +61,7 @@ void conv_backward_block(const ConvBlock<Simd>& block) {
   Array<V> grad_weight(args.width, Simd::set(0));
   V grad_bias = Simd::set(0);
   for (int64_t l = 0; l < args.length; ++l) {
-    const V before = block.template before_silu<S>(l), gate = logistic<Simd>(before);
+    const V before = block.template before_silu<S>(l), gate = Simd::logistic(before);
     const S* from = at<const S>(args.grad_y, block.batch, l, block.direction) + block.channel;
     const V slope = gate * (Simd::set(1) + before * (Simd::set(1) - gate));
     const V grad = load_row<S, Simd>(from, block.lanes) * slope;

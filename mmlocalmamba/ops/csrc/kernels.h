@@ -11,6 +11,7 @@ namespace SIMD_NAMESPACE {
 #include "rows.h"
 
 #include "conv.h"
+#include "merge.h"
 #include "scan.h"
 
 #define SIMD_DISPATCH(kernel, args, ...)                                                \
@@ -33,6 +34,18 @@ void run_conv_forward(const ConvArguments& args, int64_t first, int64_t last) {
 void run_conv_backward(const ConvArguments& args, int64_t first, int64_t last) {
   SIMD_DISPATCH(conv_backward, args, first, last)
 }
+void run_merge_mean(const MergeArguments& args, int64_t first, int64_t last) {
+  SIMD_DISPATCH(merge_mean, args, first, last)
+}
+void run_merge_forward(const MergeArguments& args, int64_t first, int64_t last) {
+  SIMD_DISPATCH(merge_forward, args, first, last)
+}
+void run_merge_grad_gates(const MergeArguments& args, int64_t first, int64_t last) {
+  SIMD_DISPATCH(merge_grad_gates, args, first, last)
+}
+void run_merge_backward(const MergeArguments& args, int64_t first, int64_t last) {
+  SIMD_DISPATCH(merge_backward, args, first, last)
+}
 #undef SIMD_DISPATCH
 
 int64_t run_block(Dtype dtype) { return dtype == Dtype::kDouble ? DoubleSimd::kWidth : FloatSimd::kWidth; }
@@ -41,15 +54,16 @@ int64_t run_block(Dtype dtype) { return dtype == Dtype::kDouble ? DoubleSimd::kW
 void run_exp2(const float* x, float* y, int64_t n) {
   for (int64_t i = 0; i < n; i += FloatSimd::kWidth) {
     const int lanes = int(smaller(FloatSimd::kWidth, n - i));
-    store_row<float, FloatSimd>(y + i, FloatSimd::exp2(load_row<float, FloatSimd>(x + i, lanes)), lanes);
+    const FloatSimd::Vector v = load_row<float, FloatSimd>(x + i, lanes);
+    store_row<float, FloatSimd>(y + i, FloatSimd::exp2_of_product(v, FloatSimd::set(1.0f)), lanes);
   }
 }
 void run_softplus(const float* x, float* y, float* slope, int64_t n) {
   for (int64_t i = 0; i < n; i += FloatSimd::kWidth) {
     const int lanes = int(smaller(FloatSimd::kWidth, n - i));
-    FloatSimd::Vector s;
-    store_row<float, FloatSimd>(y + i, FloatSimd::softplus(load_row<float, FloatSimd>(x + i, lanes), s), lanes);
-    store_row<float, FloatSimd>(slope + i, s, lanes);
+    const FloatSimd::Vector v = load_row<float, FloatSimd>(x + i, lanes);
+    store_row<float, FloatSimd>(y + i, FloatSimd::softplus(v), lanes);
+    store_row<float, FloatSimd>(slope + i, FloatSimd::logistic(v), lanes);
   }
 }
 
@@ -62,6 +76,10 @@ const Kernels SIMD_TABLE = {
     SIMD_NAMESPACE::run_scan_backward,
     SIMD_NAMESPACE::run_conv_forward,
     SIMD_NAMESPACE::run_conv_backward,
+    SIMD_NAMESPACE::run_merge_mean,
+    SIMD_NAMESPACE::run_merge_forward,
+    SIMD_NAMESPACE::run_merge_grad_gates,
+    SIMD_NAMESPACE::run_merge_backward,
     SIMD_NAMESPACE::run_block,
     SIMD_NAMESPACE::run_exp2,
     SIMD_NAMESPACE::run_softplus,

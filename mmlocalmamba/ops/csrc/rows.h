@@ -26,6 +26,12 @@ class Array {
   T* data_;
 };
 
+#if defined(__GNUC__)
+#define PREFETCH(p) __builtin_prefetch(p)
+#else
+#define PREFETCH(p)
+#endif
+
 INLINE int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 
 template <class S, class Simd>

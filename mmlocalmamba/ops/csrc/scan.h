@@ -38,12 +38,28 @@ struct Block {
   }
 };
 
+// Ask for the cache lines of a chunk's tokens while another chunk is being computed: rows in scan order are out of the
+// hardware's sight.
+template <class Simd, class S>
+INLINE void prefetch(const Block<Simd>& block, int64_t first, const Tokens& y) {
+  const ScanArguments& args = block.args;
+  const int64_t last = smaller(first + kChunk, block.length);
+  for (int64_t l = first; l < last; ++l) {
+    const int64_t row = block.row(l), token = block.order[l];
+    if (row >= 0) {
+      PREFETCH(at<const S>(args.u, block.batch, row, block.direction) + block.channel);
+      PREFETCH(at<const S>(args.dt, block.batch, row, block.direction) + block.channel);
+    }
+    if (token >= 0) PREFETCH(at<const S>(y, block.batch, token, block.direction) + block.channel);
+  }
+}
+
 // What a chunk's tokens bring into the recurrence.
 template <class Simd>
 struct Chunk {
   using V = typename Simd::Vector;
   using T = typename Simd::Value;
-  V u[kChunk], dt[kChunk], slope[kChunk], du[kChunk];
+  V u[kChunk], raw_dt[kChunk], dt[kChunk], du[kChunk];
   const T *B[kChunk], *C[kChunk];
   bool padding[kChunk];
   int size;
@@ -56,17 +72,18 @@ struct Chunk {
     for (int t = 0; t < size; ++t) {
       const int64_t row = block.row(first + t);
       padding[t] = row < 0;
-      V raw = block.dt_bias;
+      raw_dt[t] = block.dt_bias;
       if (row < 0) {
         u[t] = zero;
         B[t] = C[t] = block.zeros.data();
       } else {
         u[t] = load_row<S, Simd>(at<const S>(args.u, block.batch, row, block.direction) + block.channel, block.lanes);
-        raw = raw + load_row<S, Simd>(at<const S>(args.dt, block.batch, row, block.direction) + block.channel, block.lanes);
+        const S* from = at<const S>(args.dt, block.batch, row, block.direction) + block.channel;
+        raw_dt[t] = raw_dt[t] + load_row<S, Simd>(from, block.lanes);
         B[t] = at<const T>(args.B, block.batch, row, block.direction);
         C[t] = at<const T>(args.C, block.batch, row, block.direction);
       }
-      dt[t] = Simd::softplus(raw, slope[t]);
+      dt[t] = Simd::softplus(raw_dt[t]);
       du[t] = dt[t] * u[t];
     }
   }
@@ -89,7 +106,7 @@ INLINE void scan_states(const Chunk<Simd>& chunk, const typename Simd::Vector* A
     const V dt = chunk.dt[t], du = chunk.du[t];
     const auto *B = chunk.B[t] + n, *C = chunk.C[t] + n;
     V even = y[t], odd = Simd::set(0);
-    ((h[I] = Simd::exp2(dt * A2[n + I]) * h[I] + du * Simd::set(B[I]),
+    ((h[I] = Simd::exp2_of_product(dt, A2[n + I]) * h[I] + du * Simd::set(B[I]),
       (I % 2 ? odd : even) = (I % 2 ? odd : even) + h[I] * Simd::set(C[I])), ...);
     y[t] = even + odd;
   }
@@ -103,14 +120,14 @@ void scan_forward_block(const Block<Simd>& block) {
   const ScanArguments& args = block.args;
   const int64_t states = args.states;
   Array<V> state(states, Simd::set(0)), pad_decay(states);
-  V slope;
-  const V pad_dt = Simd::softplus(block.dt_bias, slope);
-  for (int64_t n = 0; n < states; ++n) pad_decay[n] = Simd::exp2(pad_dt * block.A2[n]);
+  const V pad_dt = Simd::softplus(block.dt_bias);
+  for (int64_t n = 0; n < states; ++n) pad_decay[n] = Simd::exp2_of_product(pad_dt, block.A2[n]);
 
   Chunk<Simd> chunk;
   V y[kChunk];
   for (int64_t first = 0; first < block.length; first += kChunk) {
     chunk.template gather<S>(block, first);
+    prefetch<Simd, S>(block, first + kChunk, args.y);
     if (args.checkpoints != nullptr) {
       T* kept = block.checkpoint(first / kChunk);
       for (int64_t n = 0; n < states; ++n) store_row<T, Simd>(kept + n * args.channels, state[n], block.lanes);
@@ -155,7 +172,7 @@ INLINE void scan_states_backward(const Chunk<Simd>& chunk, const typename Simd::
   for (int t = 0; t < chunk.size; ++t) {
     const V dt = chunk.dt[t], du = chunk.du[t];
     const T* B = chunk.B[t] + n;
-    ((decay[t][I] = Simd::exp2(dt * A2[n + I]), decayed[t][I] = decay[t][I] * h[I],
+    ((decay[t][I] = Simd::exp2_of_product(dt, A2[n + I]), decayed[t][I] = decay[t][I] * h[I],
       h[I] = decayed[t][I] + du * Simd::set(B[I])), ...);
   }
   ((g[I] = grad_state[n + I], sum_A[I] = Simd::set(0)), ...);
@@ -223,7 +240,7 @@ void scan_backward_block(const Block<Simd>& block, const PartRows<typename Simd:
                                  std::integer_sequence<int, 0>());
     for (int t = 0; t < chunk.size; ++t) {
       const V through_decay = grads.dt[t] * Simd::set(T(0.6931471805599453));
-      const V grad_dt = (grads.input[t] * chunk.u[t] + through_decay) * chunk.slope[t];
+      const V grad_dt = (grads.input[t] * chunk.u[t] + through_decay) * Simd::logistic(chunk.raw_dt[t]);
       sum_bias = sum_bias + grad_dt;
       sum_D = sum_D + grads.y[t] * chunk.u[t];
       const int64_t row = block.row(first + t);

@@ -54,13 +54,21 @@ struct PlainSimd {
     for (int i = 0; i < W; ++i) y.lanes[i] = std::exp2(x.lanes[i]);
     return y;
   }
-  // softplus and its derivative, the logistic function
-  static INLINE Vector softplus(const Vector& x, Vector& slope) {
+  static INLINE Vector exp2_of_product(const Vector& a, const Vector& b) { return exp2(a * b); }
+  static INLINE Vector softplus(const Vector& x) {
+    Vector y;
+    for (int i = 0; i < W; ++i) {
+      const T v = x.lanes[i];
+      y.lanes[i] = (v > 0 ? v : v == v ? T(0) : v) + std::log1p(std::exp(-std::abs(v)));
+    }
+    return y;
+  }
+  // the derivative of softplus
+  static INLINE Vector logistic(const Vector& x) {
     Vector y;
     for (int i = 0; i < W; ++i) {
       const T v = x.lanes[i], z = std::exp(-std::abs(v));
-      y.lanes[i] = (v > 0 ? v : v == v ? T(0) : v) + std::log1p(z);
-      slope.lanes[i] = (v > 0 ? T(1) : z) / (1 + z);
+      y.lanes[i] = (v > 0 ? T(1) : z) / (1 + z);
     }
     return y;
   }
@@ -77,6 +85,16 @@ struct PlainSimd {
 };
 
 #if defined(__GNUC__)
+
+#if defined(SIMD_AVX512)
+// 2^(i/32)
+alignas(64) static const float kRoots[32] = {
+    1.0f, 1.0218972f, 1.04427373f, 1.06714046f, 1.09050775f, 1.1143868f, 1.13878858f, 1.1637249f,
+    1.18920708f, 1.21524739f, 1.24185777f, 1.26905096f, 1.29683959f, 1.32523668f, 1.35425556f, 1.38390994f,
+    1.41421354f, 1.44518077f, 1.47682619f, 1.50916445f, 1.54221082f, 1.5759809f, 1.61049032f, 1.64575553f,
+    1.68179286f, 1.71861935f, 1.75625217f, 1.79470909f, 1.8340081f, 1.87416768f, 1.91520655f, 1.95714414f,
+};
+#endif
 
 typedef float FloatVector __attribute__((vector_size(4 * SIMD_WIDTH)));
 typedef int32_t IntVector __attribute__((vector_size(4 * SIMD_WIDTH)));
@@ -120,19 +138,44 @@ struct FloatSimd {
     return (Vector)((IntVector)p + ((IntVector)shifted << 23));
   }
 
-  // softplus(x) = max(x, 0) + log1p(z), z = exp(-|x|), and its derivative; relative error of each below
-  // 6e-7 + 8e-8 |x|, the latter from rounding x log2 e.
-  // log1p(z) = 2 atanh(s), s = z / (2 + z) <= 1/3; minimax polynomial of 2 atanh(s) / s in s^2 (4e-9).
-  static INLINE Vector softplus(const Vector& x, Vector& slope) {
-    const Vector zero = set(0.0f), one = set(1.0f), positive = max(zero, x);
-    const Vector z = exp2((x - positive - positive) * set(1.4426950408889634f));  // x - 2 max(x, 0) = -|x|
-    const Vector s = z / (z + set(2.0f)), q = s * s;
-    Vector p = set(2.817832670e-01f) * q + set(2.796060534e-01f);
-    p = p * q + set(4.002491003e-01f);
-    p = p * q + set(6.666631469e-01f);
-    p = p * q + set(2.000000008e+00f);
-    slope = (x > zero ? one : z) / (one + z);
-    return positive + p * s;
+  // 2^(a b) for a b <= 0: relative error below 2e-7, zero where it is too small for a normal number. a b is never
+  // rounded: the nearest multiple of 1/32 is split off its exact value.
+  static INLINE Vector exp2_of_product(const Vector& a, const Vector& b) {
+#if defined(SIMD_AVX512)
+    const __m512 product_of = (__m512)a, with = (__m512)b;
+    const __m512 round = _mm512_set1_ps(393216.0f);  // 1.5 * 2^18: the low bits then count 32nds
+    const __m512 shifted = _mm512_fmadd_ps(product_of, with, round);
+    const __m512 nearest = _mm512_sub_ps(shifted, round);
+    const __m512 f = _mm512_fmsub_ps(product_of, with, nearest);  // |f| <= 1/64
+    // 2^(i/32) by the low five bits, times 2^f by a minimax polynomial (6e-8), times 2^floor(nearest)
+    const __m512 root = _mm512_permutex2var_ps(_mm512_loadu_ps(kRoots), _mm512_castps_si512(shifted),
+                                               _mm512_loadu_ps(kRoots + 16));
+    const __m512 slope = _mm512_fmadd_ps(_mm512_set1_ps(2.40226507e-01f), f, _mm512_set1_ps(6.93157344e-01f));
+    return (Vector)_mm512_scalef_ps(_mm512_fmadd_ps(_mm512_mul_ps(root, f), slope, root), nearest);
+#else
+    return exp2(a * b);
+#endif
+  }
+
+  // softplus(x) = max(x, 0) + log1p(exp(-|x|)): relative error below 6e-7 + 8e-8 |x|, the latter from rounding
+  // x log2 e. Minimax polynomial of log1p(z) / z (3e-8).
+  static INLINE Vector softplus(const Vector& x) {
+    const Vector z = exp_of_minus_abs(x);
+    Vector p = set(5.232676398e-03f) * z + set(-2.950516529e-02f);
+    p = p * z + set(7.822582871e-02f);
+    p = p * z + set(-1.366323531e-01f);
+    p = p * z + set(1.910600215e-01f);
+    p = p * z + set(-2.484298050e-01f);
+    p = p * z + set(3.331909776e-01f);
+    p = p * z + set(-4.999949336e-01f);
+    p = p * z + set(9.999999404e-01f);
+    return p * z + max(set(0.0f), x);
+  }
+
+  // 1 / (1 + exp(-x)), the derivative of softplus, to the same relative error.
+  static INLINE Vector logistic(const Vector& x) {
+    const Vector z = exp_of_minus_abs(x), one = set(1.0f);
+    return (x > set(0.0f) ? one : z) * reciprocal(one + z);
   }
 
   static INLINE float sum(const Vector& v) {
@@ -161,6 +204,20 @@ struct FloatSimd {
   }
 
  private:
+  static INLINE Vector exp_of_minus_abs(const Vector& x) {
+    const Vector positive = max(set(0.0f), x);
+    return exp2((x - positive - positive) * set(1.4426950408889634f));
+  }
+
+  static INLINE Vector reciprocal(const Vector& x) {
+#if defined(SIMD_AVX512)
+    const __m512 guess = _mm512_rcp14_ps((__m512)x);  // and one step of Newton's method
+    return (Vector)_mm512_fmadd_ps(guess, _mm512_fnmadd_ps((__m512)x, guess, _mm512_set1_ps(1.0f)), guess);
+#else
+    return set(1.0f) / x;
+#endif
+  }
+
   // Transpose 4 x 4 numbers in each 128 bits while adding them up.
 #if defined(SIMD_AVX512)
   static INLINE __m512 quads(const Vector* v) {

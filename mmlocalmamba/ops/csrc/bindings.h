@@ -1,0 +1,35 @@
+// The operations, as Python calls them.
+#pragma once
+
+#include <ATen/ATen.h>
+
+#include <optional>
+#include <tuple>
+#include <vector>
+
+namespace mmlocalmamba {
+
+std::tuple<at::Tensor, at::Tensor> scan_forward(const at::Tensor& u, const at::Tensor& dt, const at::Tensor& A,
+                                                const at::Tensor& B, const at::Tensor& C, const at::Tensor& D,
+                                                const at::Tensor& dt_bias, const at::Tensor& order, int64_t num_tokens,
+                                                bool keep_states);
+std::vector<at::Tensor> scan_backward(const at::Tensor& grad_y, const at::Tensor& u, const at::Tensor& dt,
+                                      const at::Tensor& A, const at::Tensor& B, const at::Tensor& C,
+                                      const at::Tensor& D, const at::Tensor& dt_bias, const at::Tensor& order,
+                                      const at::Tensor& states, int64_t num_tokens);
+
+at::Tensor conv_forward(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
+                        const at::Tensor& order);
+std::vector<at::Tensor> conv_backward(const at::Tensor& grad_y, const at::Tensor& x, const at::Tensor& weight,
+                                      const at::Tensor& bias, const at::Tensor& order);
+
+// The weights of SCAttn's channel gate: of its norm, of global_reduce and of channel_select, each with its bias.
+using GateWeights = std::vector<at::Tensor>;
+
+std::tuple<at::Tensor, at::Tensor, at::Tensor> merge_forward(const at::Tensor& y, const std::optional<at::Tensor>& z,
+                                                             const GateWeights& weights, double eps);
+std::vector<at::Tensor> merge_backward(const at::Tensor& grad_out, const at::Tensor& y,
+                                       const std::optional<at::Tensor>& z, const GateWeights& weights,
+                                       const at::Tensor& mean, const at::Tensor& gates, double eps);
+
+}  // namespace mmlocalmamba

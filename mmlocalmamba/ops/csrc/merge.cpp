@@ -1,0 +1,108 @@
+// Gating and adding up the scans of all directions, on tensors.
+#include <algorithm>
+
+#include "bindings.h"
+#include "host.h"
+
+namespace mmlocalmamba {
+namespace {
+
+// The channel gate is computed from one vector per direction, in the compute type.
+struct GateNetwork {
+  at::Tensor norm_weight, norm_bias, reduce_weight, reduce_bias, select_weight, select_bias;
+
+  GateNetwork(const GateWeights& weights, at::ScalarType dtype) {
+    TORCH_CHECK(weights.size() == 6, "the gate has 6 weights, got ", weights.size());
+    at::Tensor* const own[] = {&norm_weight, &norm_bias, &reduce_weight, &reduce_bias, &select_weight, &select_bias};
+    for (size_t i = 0; i < 6; ++i) *own[i] = weights[i].to(dtype);
+  }
+  at::Tensor normed(const at::Tensor& mean) const { return at::addcmul(norm_bias, mean, norm_weight); }
+  at::Tensor reduced(const at::Tensor& normed) const { return at::linear(normed, reduce_weight, reduce_bias); }
+  at::Tensor gates(const at::Tensor& mean) const {
+    return at::sigmoid(at::linear(at::gelu(reduced(normed(mean))), select_weight, select_bias));
+  }
+};
+
+struct MergeInputs {
+  at::Tensor y, z;
+  MergeArguments args{};
+
+  MergeInputs(const at::Tensor& y_, const std::optional<at::Tensor>& z_, double eps) : y(with_unit_stride(y_)) {
+    args.dtype = dtype_of(y);
+    args.batch = y.size(0);
+    args.directions = y.size(1);
+    args.tokens = y.size(2);
+    args.channels = y.size(3);
+    args.eps = eps;
+    args.y = output_tokens(y);
+    if (z_.has_value()) {
+      z = with_unit_stride(z_->to(y.scalar_type()));
+      args.z = tokens(z);
+    }
+  }
+  int64_t chunks() const { return (args.tokens + kMergeChunk - 1) / kMergeChunk; }
+  std::vector<int64_t> table() const { return {args.batch, args.directions, args.channels}; }
+  at::TensorOptions compute() const { return y.options().dtype(compute_type(y)); }
+
+  // Run a kernel that sums over chunks of tokens, and add the chunks up: (batch, directions, channels).
+  at::Tensor summed(void (*kernel)(const MergeArguments&, int64_t, int64_t)) {
+    at::Tensor parts = at::empty({chunks(), args.batch, args.directions, args.channels}, compute());
+    args.partial = parts.data_ptr();
+    run(kernel);
+    return sum_of_parts(parts, compute_type(y));
+  }
+  void run(void (*kernel)(const MergeArguments&, int64_t, int64_t)) {
+    for_tasks(args.batch * chunks(), [&](int64_t first, int64_t last) { kernel(args, first, last); });
+  }
+};
+
+}  // namespace
+
+std::tuple<at::Tensor, at::Tensor, at::Tensor> merge_forward(const at::Tensor& y, const std::optional<at::Tensor>& z,
+                                                             const GateWeights& weights, double eps) {
+  MergeInputs in(y, z, eps);
+  const GateNetwork network(weights, compute_type(y));
+  const double tokens = double(std::max<int64_t>(in.args.tokens, 1));
+  const at::Tensor mean = in.summed(chosen_kernels()->merge_mean).div_(tokens);
+  const at::Tensor gates = network.gates(mean).contiguous();
+  at::Tensor out = at::empty({in.args.batch, in.args.tokens, in.args.channels}, y.options());
+  in.args.gates = gates.data_ptr();
+  in.args.out = mmlocalmamba::tokens(out);
+  in.run(chosen_kernels()->merge_forward);
+  return {out, mean, gates};
+}
+
+std::vector<at::Tensor> merge_backward(const at::Tensor& grad_out_, const at::Tensor& y,
+                                       const std::optional<at::Tensor>& z, const GateWeights& weights,
+                                       const at::Tensor& mean, const at::Tensor& gates_, double eps) {
+  MergeInputs in(y, z, eps);
+  const GateNetwork network(weights, compute_type(y));
+  const at::Tensor grad_out = with_unit_stride(grad_out_.to(y.scalar_type())), gates = gates_.contiguous();
+  in.args.grad_out = tokens(grad_out);
+  in.args.gates = gates.data_ptr();
+  const at::Tensor grad_gates = in.summed(chosen_kernels()->merge_grad_gates);
+
+  const int64_t channels = in.args.channels;
+  const auto rows = [](const at::Tensor& x) { return x.reshape({-1, x.size(-1)}); };
+  const at::Tensor normed = network.normed(mean), reduced = network.reduced(normed), hidden = at::gelu(reduced);
+  const at::Tensor grad_select = rows(grad_gates * gates * (1 - gates));
+  const at::Tensor grad_reduce = at::gelu_backward(grad_select.mm(network.select_weight), rows(reduced));
+  const at::Tensor grad_normed = grad_reduce.mm(network.reduce_weight);
+  const at::Tensor per_token = 1.0 / double(std::max<int64_t>(in.args.tokens, 1)) * grad_normed * network.norm_weight;
+  const at::Tensor grad_mean = per_token.view({-1, in.args.directions, channels}).contiguous();
+
+  at::Tensor grad_y = at::empty(in.y.sizes(), in.y.options());
+  at::Tensor grad_z = z.has_value() ? at::empty(in.z.sizes(), in.z.options()) : at::empty({0}, in.y.options());
+  in.args.grad_mean = grad_mean.data_ptr();
+  in.args.grad_y = output_tokens(grad_y);
+  if (z.has_value()) in.args.grad_z = tokens(grad_z);
+  in.run(chosen_kernels()->merge_backward);
+  std::vector<at::Tensor> grads{(grad_normed * rows(mean)).sum(0), grad_normed.sum(0),
+                                grad_reduce.t().mm(rows(normed)),  grad_reduce.sum(0),
+                                grad_select.t().mm(rows(hidden)),  grad_select.sum(0)};
+  for (size_t i = 0; i < grads.size(); ++i) grads[i] = grads[i].to(weights[i].scalar_type());
+  grads.insert(grads.begin(), {grad_y, grad_z});
+  return grads;
+}
+
+}  // namespace mmlocalmamba
