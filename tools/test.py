@@ -33,7 +33,7 @@ def draw_predictions(cfg: Config, args: argparse.Namespace) -> None:
             '--show and --show-dir need a visualization hook in the config: default_hooks = dict('
             "visualization=dict(type='DetVisualizationHook')) (segmentation: 'SegVisualizationHook')"
         )
-    hook.draw = True
+    hook.update(draw=True, interval=1)  # mmsegmentation 1.2 keeps to the interval when testing, too
     if args.show:
         hook.update(show=True, wait_time=args.wait_time)
     if args.show_dir:
