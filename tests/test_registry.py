@@ -3,12 +3,30 @@ import sys
 from importlib import import_module
 
 import pytest
+from mmengine.registry import Registry
 
 from mmlocalmamba import registry
 from mmlocalmamba.compat.versions import check_versions
 from mmlocalmamba.version import SUPPORTED
 
-REGISTRIES = ['MODELS', 'HOOKS', 'OPTIM_WRAPPER_CONSTRUCTORS', 'DATASETS', 'TRANSFORMS']
+REGISTRIES = [name for name, value in vars(registry).items() if isinstance(value, Registry) and 'MMENGINE' not in name]
+OFFERED = {
+    'MODELS': [
+        'LocalVMamba',
+        'LocalVim',
+        'SimpleFPN',
+        'LN2d',
+        'ImageClassifier',
+        'ClassificationHead',
+        'ClassificationDataPreprocessor',
+    ],
+    'HOOKS': ['NonFiniteHook', 'DirectionSearchHook'],
+    'OPTIM_WRAPPER_CONSTRUCTORS': ['LayerDecayOptimWrapperConstructor'],
+    'DATASETS': ['ImageFolder', 'DirectionTextures'],
+    'TRANSFORMS': ['TimmTransform'],
+    'METRICS': ['TopKAccuracy'],
+}
+"""What configs may name, by registry."""
 
 
 @pytest.mark.parametrize('name', REGISTRIES)
@@ -19,10 +37,17 @@ def test_locations_can_be_imported(name: str) -> None:
         import_module(location)
 
 
-def test_resolves_from_another_folder_with_nothing_imported(tmp_path) -> None:
-    code = """
-from mmengine.registry import HOOKS
-print(HOOKS.build({'type': 'mmlocalmamba.NonFiniteHook'}).interval)
+def test_every_registry_offers_something() -> None:
+    assert set(REGISTRIES) == set(OFFERED)
+
+
+def test_all_resolve_from_another_folder_with_nothing_imported(tmp_path) -> None:
+    code = f"""
+import mmengine.registry
+for name, modules in {OFFERED!r}.items():
+    for module in modules:
+        found = getattr(mmengine.registry, name).get('mmlocalmamba.' + module)
+        print(module, found is not None and found.__module__.startswith('mmlocalmamba.'))
 """
     done = subprocess.run(
         [sys.executable, '-c', f'import sys; sys.path.append({registry.__file__.rsplit("/", 2)[0]!r})\n{code}'],
@@ -30,7 +55,9 @@ print(HOOKS.build({'type': 'mmlocalmamba.NonFiniteHook'}).interval)
         capture_output=True,
         text=True,
     )
-    assert done.stdout.strip() == '1', done.stderr
+    assert done.returncode == 0, done.stderr
+    resolved = [line.split() for line in done.stdout.splitlines() if line.endswith(('True', 'False'))]
+    assert resolved == [[module, 'True'] for modules in OFFERED.values() for module in modules]
 
 
 def test_installed_versions_are_supported() -> None:
