@@ -1,0 +1,81 @@
+from functools import partial
+
+import pytest
+import torch
+from torch import nn
+
+from mmlocalmamba.analysis.benchmark import Setup
+from mmlocalmamba.analysis.benchmark_models import draw_image, step_of
+from mmlocalmamba.analysis.benchmark_profile import ATTENTION, PARTS, PATCHES, REST, profile_parts, profiles
+from mmlocalmamba.models import LocalVim, LocalVMamba
+from mmlocalmamba.models.layers.merge import DirectionMerge
+
+SMALL = Setup(threads=1, runs=1, small=True)
+
+
+def profiled(model, image=None):
+    return profile_parts(model, step_of(model, draw_image(SMALL, 64) if image is None else image), SMALL)
+
+
+@pytest.mark.parametrize('build', [LocalVMamba, partial(LocalVim, out_indices=(-1,))])
+def test_both_passes_of_the_models_go_through_every_part(build):
+    found = profiled(build('micro'))
+    assert list(found) == ['forward', 'backward']
+    for phase, parts in found.items():
+        assert list(parts) == list(PARTS), phase
+        for part in ('projections', 'convolution', 'scan', ATTENTION, PATCHES, REST):
+            assert parts[part] > 0, (phase, part)
+
+
+def test_a_matrix_product_is_a_projection_in_both_passes():
+    found = profiled(nn.Sequential(nn.Linear(256, 256, bias=False)), torch.randn(512, 256))
+    for phase, parts in found.items():
+        assert parts['projections'] > 0, phase
+        assert parts['scan'] == parts[ATTENTION] == parts[PATCHES] == parts['convolution'] == parts['norms'] == 0, phase
+
+
+def test_what_the_merge_does_is_no_projection():
+    found = profiled(nn.Sequential(DirectionMerge(16)), torch.randn(1, 4, 64, 16))
+    for phase, parts in found.items():
+        assert parts[ATTENTION] > 0, phase
+        assert parts['projections'] == parts['element by element'] == 0, phase
+
+
+class Copying(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(512, 512))
+
+    def forward(self, x):
+        return x @ self.weight.t().contiguous()
+
+
+def test_a_copy_of_a_layout_is_a_copy():
+    found = profiled(Copying(), torch.randn(2, 512))
+    assert found['forward']['copies'] > 0
+
+
+def test_a_composed_norm_is_a_norm():
+    found = profiled(nn.Sequential(nn.RMSNorm(64)), torch.randn(128, 64))
+    for phase, parts in found.items():
+        assert parts['norms'] > 0, phase
+        assert parts['element by element'] == 0, phase
+
+
+def test_nothing_stays_behind_in_the_model():
+    model = LocalVMamba('micro')
+    profiled(model)
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
+
+
+def test_percentages_add_up_to_one_hundred():
+    result = profiles(SMALL)
+    assert [table.title for table in result.tables] == ['LocalVMamba-micro', 'LocalVim-micro']
+    for table in result.tables:
+        *rows, everything = table.rows
+        assert [row['part'] for row in rows] == list(PARTS)
+        for phase in ('forward', 'backward'):
+            assert everything[f'{phase} %'] == pytest.approx(100)
+            for unit in ('ms', '%'):
+                total = sum(row[f'{phase} {unit}'] for row in rows)
+                assert total == pytest.approx(everything[f'{phase} {unit}'])
