@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from mmengine.dataset import BaseDataset
 from PIL import Image
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD, create_transform
+from timm.data.auto_augment import AugmentOp, posterize
 
 from mmlocalmamba.registry import DATASETS, TRANSFORMS
 
@@ -135,9 +136,25 @@ class TimmTransform:
             mean=tuple(mean),
             std=tuple(std),
         )
+        for operation in _augmentations(self.transform):
+            if operation.aug_fn is posterize:
+                operation.aug_fn = _posterize
 
     def __call__(self, results: dict[str, Any]) -> dict[str, Any]:
         """Turn ``img_path`` and ``gt_label`` into ``inputs`` and ``labels``."""
         with Image.open(results['img_path']) as image:
             inputs = self.transform(image.convert('RGB'))
         return dict(inputs=inputs, labels=results['gt_label'])
+
+
+def _augmentations(transform: Any) -> Iterator[AugmentOp]:
+    """Yield the operations of timm's RandAugment, AugMix and AutoAugment in a composed transform."""
+    for part in transform.transforms:
+        yield from getattr(part, 'ops', ())
+        for operations in getattr(part, 'policy', ()):
+            yield from operations
+
+
+def _posterize(image: Image.Image, bits: int, **kwargs: Any) -> Image.Image:
+    """Posterize to at least one bit: timm draws 0 now and then, which made the image black and Pillow 13 refuses."""
+    return posterize(image, max(bits, 1), **kwargs)

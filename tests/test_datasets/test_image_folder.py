@@ -4,6 +4,7 @@ import torch
 from PIL import Image
 
 from mmlocalmamba.datasets import ImageFolder, TimmTransform
+from mmlocalmamba.datasets.image_folder import _augmentations
 
 PIPELINE = [dict(type='mmlocalmamba.TimmTransform', input_size=16, is_training=False)]
 
@@ -77,6 +78,19 @@ def test_the_training_recipe_augments(tmp_path):
     assert first['labels'] == 3
     assert first['inputs'].shape == (3, 32, 32)
     assert not torch.equal(first['inputs'], second['inputs'])
+
+
+@pytest.mark.parametrize('policy', ['rand-m9-mstd0.5-inc1', 'v0r-mstd0.5', 'augmix-m9'])
+def test_the_strongest_posterizing_is_survived(tmp_path, policy):
+    """At the magnitude of 10, which the recipe draws now and then, timm asks for 0 bits."""
+    write(tmp_path / 'cat', count=1, size=(40, 40))
+    transform = TimmTransform(32, True, auto_augment=policy)
+    operations = [op for op in _augmentations(transform.transform) if op.name == 'PosterizeIncreasing']
+    assert operations
+    with Image.open(tmp_path / 'cat/0.JPEG') as image:
+        for operation in operations:
+            operation.prob, operation.magnitude, operation.magnitude_std = 1.0, 10, 0
+            assert set(np.asarray(operation(image)).flat) == {0, 128}
 
 
 def test_unknown_arguments_are_refused():
