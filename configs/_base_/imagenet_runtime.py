@@ -5,8 +5,11 @@ default_hooks = dict(
     param_scheduler=dict(type='ParamSchedulerHook'),
     checkpoint=dict(type='CheckpointHook', interval=1, max_keep_ckpts=3, save_best='accuracy/top1', rule='greater'),
     sampler_seed=dict(type='DistSamplerSeedHook'),
+    num_classes=dict(type='mmlocalmamba.NumClassesHook'),
 )
-# EMA with decay 0.9999: what is evaluated and saved under 'state_dict' are the averaged weights.
+# EMA with decay 0.9999 per update: what is evaluated, and saved under 'state_dict', are the averaged weights. Detectors
+# start from those; the last ones are under 'ema_state_dict'. It averages in every iteration, so where gradients are
+# accumulated over n iterations, custom_hooks.0.interval=n keeps the decay per update.
 custom_hooks = [
     dict(type='EMAHook', ema_type='ExponentialMovingAverage', momentum=0.0001, priority='ABOVE_NORMAL'),
     dict(type='mmlocalmamba.NonFiniteHook'),

@@ -35,6 +35,7 @@ class ClassificationHead(BaseModule):
         super().__init__(init_cfg)
         if norm not in HEAD_NORMS:
             raise ValueError(f'norm={norm!r} is unknown: choose one of {sorted(HEAD_NORMS)}')
+        self.num_classes = num_classes
         self.norm = HEAD_NORMS[norm](in_channels, eps=1e-5)
         self.fc = nn.Linear(in_channels, num_classes)
         nn.init.trunc_normal_(self.fc.weight, std=0.02)
