@@ -1,6 +1,7 @@
 # 300 epochs: AdamW 1e-3 at a total batch of 1024, 20 epochs of linear warm-up, cosine (paper 5.1).
-# On fewer GPUs accumulate: 1 GPU x 128 x 8 steps is --cfg-options optim_wrapper.accumulative_counts=8, and the learning
-# rate stays as it is. Otherwise --auto-scale-lr scales it to the smaller batch.
+# On n GPUs accumulate 8 / n batches of 128, and average as rarely: 1 GPU x 128 x 8 is --cfg-options
+# optim_wrapper.accumulative_counts=8 custom_hooks.0.interval=8 (a search, which has no EMA, without the latter). The
+# learning rate stays as it is. Otherwise --auto-scale-lr scales it to the smaller batch, blind to accumulation.
 optim_wrapper = dict(
     type='AmpOptimWrapper',
     loss_scale='dynamic',
