@@ -184,6 +184,9 @@ def _is_local(part: Mapping[str, Any]) -> bool:
 def _problem(path: Path) -> str | None:
     """Say what is wrong with a path that should be there; None if nothing is."""
     if path.is_dir():
+        inner = path / path.name
+        if inner.is_dir():  # an archive that brings its own folder, unpacked in a folder made for it
+            return f'What should be in it is in {inner}, one folder too deep: move everything in {inner} up.'
         return None if any(path.iterdir()) else 'This folder is empty.'
     if path.exists():
         return None

@@ -63,6 +63,17 @@ def test_unpacked_one_folder_too_deep() -> None:
     assert 'It is at data/coco/coco/train2017, one folder too deep: move everything in data/coco/coco up' in text
 
 
+def test_images_unpacked_into_a_folder_of_their_own() -> None:
+    make_coco(Path('data/coco'))
+    Path('data/coco/train2017').rename('data/coco/images')
+    Path('data/coco/train2017').mkdir()
+    Path('data/coco/images').rename('data/coco/train2017/train2017')
+
+    text = complaint(det_config())
+
+    assert 'one folder too deep: move everything in data/coco/train2017/train2017 up' in text
+
+
 def test_one_folder_too_shallow() -> None:
     (Path('data/ade/images/training')).mkdir(parents=True)
     cfg = det_config('data/ade/ADEChallengeData2016', ann_file='', data_prefix={'img_path': 'images/training'})
