@@ -4,8 +4,6 @@ A direction over an H x W map is an integer order: ``order[l]`` is the row-major
 ``l``-th, or -1 where the scan passes over padding. Padding stays in the sequence, since the state decays over it.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
@@ -104,6 +102,7 @@ def _stack_orders(names: tuple[str, ...], height: int, width: int, middle: bool,
     return stacked.to(device)
 
 
+# PyTorch < 2.5 reads the types of a custom op as they are: this file must not postpone their evaluation.
 @torch.library.custom_op('mmlocalmamba::scan_orders', mutates_args=())
 def _orders_of_compiled_model(
     directions: str, height: int, width: int, middle_token: bool, device: torch.device
