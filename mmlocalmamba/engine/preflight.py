@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -184,10 +185,13 @@ def _is_local(part: Mapping[str, Any]) -> bool:
 def _problem(path: Path) -> str | None:
     """Say what is wrong with a path that should be there; None if nothing is."""
     if path.is_dir():
+        inside = list(islice(path.iterdir(), 2))
+        if not inside:
+            return 'This folder is empty.'
         inner = path / path.name
-        if inner.is_dir():  # an archive that brings its own folder, unpacked in a folder made for it
-            return f'What should be in it is in {inner}, one folder too deep: move everything in {inner} up.'
-        return None if any(path.iterdir()) else 'This folder is empty.'
+        if inside == [inner] and inner.is_dir():  # an archive that brings its own folder, unpacked in one made for it
+            return f'All that is in it is {inner}, one folder too deep: move everything in {inner} up.'
+        return None
     if path.exists():
         return None
     there = next(parent for parent in path.parents if parent.exists())
