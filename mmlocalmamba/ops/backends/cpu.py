@@ -13,7 +13,7 @@ from types import ModuleType
 
 from torch import Tensor
 
-CHUNK = 64
+CHUNK = 32
 """Tokens after which a state is kept for the backward; kChunk of csrc/arguments.h."""
 
 _HOW = (

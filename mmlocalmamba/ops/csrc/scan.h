@@ -38,19 +38,32 @@ struct Block {
   }
 };
 
+// Where a block's tokens are: kept apart from the arguments so that the compiler sees that no store changes it.
+template <class S>
+struct Rows {
+  S* data;
+  int64_t stride;
+  Rows(const Tokens& tokens, int64_t batch, int64_t direction, int64_t channel)
+      : data(at<S>(tokens, batch, 0, direction) + channel), stride(tokens.row) {}
+  INLINE S* operator[](int64_t row) const { return data + row * stride; }
+};
+
 // Ask for the cache lines of a chunk's tokens while another chunk is being computed: rows in scan order are out of the
-// hardware's sight.
+// hardware's sight. y is what the tokens' outputs are written to, or their gradients read from.
 template <class Simd, class S>
 INLINE void prefetch(const Block<Simd>& block, int64_t first, const Tokens& y) {
   const ScanArguments& args = block.args;
+  if (first < 0) return;
+  const Rows<const S> u(args.u, block.batch, block.direction, block.channel),
+      dt(args.dt, block.batch, block.direction, block.channel), other(y, block.batch, block.direction, block.channel);
   const int64_t last = smaller(first + kChunk, block.length);
   for (int64_t l = first; l < last; ++l) {
     const int64_t row = block.row(l), token = block.order[l];
     if (row >= 0) {
-      PREFETCH(at<const S>(args.u, block.batch, row, block.direction) + block.channel);
-      PREFETCH(at<const S>(args.dt, block.batch, row, block.direction) + block.channel);
+      PREFETCH(u[row]);
+      PREFETCH(dt[row]);
     }
-    if (token >= 0) PREFETCH(at<const S>(y, block.batch, token, block.direction) + block.channel);
+    if (token >= 0) PREFETCH(other[token]);
   }
 }
 
@@ -67,24 +80,30 @@ struct Chunk {
   template <class S>
   INLINE void gather(const Block<Simd>& block, int64_t first) {
     const ScanArguments& args = block.args;
-    size = int(smaller(kChunk, block.length - first));
-    const V zero = Simd::set(T(0));
-    for (int t = 0; t < size; ++t) {
+    const Rows<const S> u_rows(args.u, block.batch, block.direction, block.channel),
+        dt_rows(args.dt, block.batch, block.direction, block.channel);
+    const Rows<const T> B_rows(args.B, block.batch, block.direction, 0), C_rows(args.C, block.batch, block.direction, 0);
+    const int count = int(smaller(kChunk, block.length - first)), lanes = block.lanes;
+    const V bias = block.dt_bias;
+    size = count;
+    for (int t = 0; t < count; ++t) {
       const int64_t row = block.row(first + t);
       padding[t] = row < 0;
-      raw_dt[t] = block.dt_bias;
       if (row < 0) {
-        u[t] = zero;
+        u[t] = Simd::set(T(0));
+        raw_dt[t] = bias;
         B[t] = C[t] = block.zeros.data();
       } else {
-        u[t] = load_row<S, Simd>(at<const S>(args.u, block.batch, row, block.direction) + block.channel, block.lanes);
-        const S* from = at<const S>(args.dt, block.batch, row, block.direction) + block.channel;
-        raw_dt[t] = raw_dt[t] + load_row<S, Simd>(from, block.lanes);
-        B[t] = at<const T>(args.B, block.batch, row, block.direction);
-        C[t] = at<const T>(args.C, block.batch, row, block.direction);
+        u[t] = load_row<S, Simd>(u_rows[row], lanes);
+        raw_dt[t] = bias + load_row<S, Simd>(dt_rows[row], lanes);
+        B[t] = B_rows[row];
+        C[t] = C_rows[row];
       }
-      dt[t] = Simd::softplus(raw_dt[t]);
-      du[t] = dt[t] * u[t];
+    }
+    for (int t = 0; t < count; ++t) {
+      const V step = Simd::softplus(raw_dt[t]);
+      dt[t] = step;
+      du[t] = step * u[t];
     }
   }
 };
@@ -220,6 +239,7 @@ void scan_backward_block(const Block<Simd>& block, const PartRows<typename Simd:
   for (int64_t index = chunks - 1; index >= 0; --index) {
     const int64_t first = index * kChunk;
     chunk.template gather<S>(block, first);
+    prefetch<Simd, S>(block, first - kChunk, args.grad_y);
     for (int64_t n = 0; n < states; ++n)
       start[n] = load_row<T, Simd>(block.checkpoint(index) + n * args.channels, block.lanes);
     for (int t = 0; t < chunk.size; ++t) {

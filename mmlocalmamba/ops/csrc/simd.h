@@ -206,7 +206,7 @@ struct FloatSimd {
  private:
   static INLINE Vector exp_of_minus_abs(const Vector& x) {
     const Vector positive = max(set(0.0f), x);
-    return exp2((x - positive - positive) * set(1.4426950408889634f));
+    return exp2_of_product(x - positive - positive, set(1.4426950408889634f));
   }
 
   static INLINE Vector reciprocal(const Vector& x) {
