@@ -102,7 +102,7 @@ def _stack_orders(names: tuple[str, ...], height: int, width: int, middle: bool,
     return stacked.to(device)
 
 
-# PyTorch < 2.5 reads the types of a custom op as they are: this file must not postpone their evaluation.
+# PyTorch 2.4 takes the types of a custom op as they are: this file must not postpone their evaluation.
 @torch.library.custom_op('mmlocalmamba::scan_orders', mutates_args=())
 def _orders_of_compiled_model(
     directions: str, height: int, width: int, middle_token: bool, device: torch.device
