@@ -12,6 +12,7 @@ from matplotlib.patches import Patch
 
 from mmlocalmamba.scan import canonical_order, parse_direction
 
+_LEGEND_INCHES = 1.05  # width of the longest entry, such as w13_flip
 _COLORS = {'h': '#e8a13a', 'v': '#5b8fd6'}
 
 
@@ -58,9 +59,10 @@ def plot_directions(
     figure = Figure(figsize=(1.6 + 0.55 * longest, len(models) * (0.9 + 0.36 * tallest) + 0.6), layout='constrained')
     for axes, (title, blocks) in zip(figure.subplots(len(models), 1, squeeze=False)[:, 0], models.items(), strict=True):
         _draw_blocks(axes, blocks, colors, (probabilities or {}).get(title))
+        axes.set_xlim(-0.6, longest - 0.4)  # cells of one size in all panels
         axes.set_title(title, loc='left', fontsize=10)
     handles = [Patch(facecolor=colors[name], edgecolor='#555555', label=name) for name in names]
-    figure.legend(handles=handles, loc='outside lower center', ncols=min(len(handles), 10), frameon=False, fontsize=8)
+    _add_legend(figure, handles)
     return figure
 
 
@@ -75,7 +77,7 @@ def _draw_blocks(
             dark = sum(matplotlib.colors.to_rgb(colors[name])) < 1.2
             size = 7 if values is None else 6
             axes.text(x, y + 0.46, text, ha='center', va='center', fontsize=size, color='white' if dark else 'black')
-    axes.set(xlim=(-0.6, len(blocks) - 0.4), ylim=(max(map(len, blocks)), 0), xlabel="block (' marks a flipped scan)")
+    axes.set(ylim=(max(map(len, blocks)), 0), xlabel="block (' marks a flipped scan)")
     axes.set_xticks(range(len(blocks)))
     axes.set_yticks([])
     axes.spines[['top', 'right', 'left']].set_visible(False)
@@ -113,11 +115,20 @@ def plot_history(records: Sequence[Mapping[str, Any]]) -> Figure:
         axes.set_title(f'block {index}', fontsize=9)
         axes.tick_params(labelsize=7)
         axes.spines[['top', 'right']].set_visible(False)
-    figure.supxlabel('iteration', fontsize=9)
+    for axes in panels[max(len(blocks) - columns, 0) : len(blocks)]:  # the lowest of each column
+        axes.set_xlabel('iteration', fontsize=8)
+        axes.tick_params(labelbottom=True)
     figure.supylabel('softmax(alpha)', fontsize=9)
     handles = [Line2D([], [], linestyle=_line_style(name), color=colors[name], label=name) for name in names]
-    figure.legend(handles=handles, loc='outside lower center', ncols=min(len(names), 8), frameon=False, fontsize=8)
+    _add_legend(figure, handles)
     return figure
+
+
+def _add_legend(figure: Figure, handles: list[Any]) -> None:
+    columns = max(int(figure.get_figwidth() / _LEGEND_INCHES), 1)
+    figure.legend(
+        handles=handles, loc='outside lower center', ncols=min(len(handles), columns), frameon=False, fontsize=8
+    )
 
 
 def _line_style(name: str) -> Literal['-', '--']:

@@ -1,3 +1,5 @@
+from io import BytesIO
+
 import pytest
 
 from mmlocalmamba.analysis.plot_directions import direction_colors, plot_directions, plot_history
@@ -33,6 +35,26 @@ def test_history_has_a_panel_per_block_and_a_line_per_candidate():
     assert list(lines[1].get_ydata()) == [0.8, 0.8]
     legend = figure.legends[0].get_texts()
     assert [text.get_text() for text in legend] == ['h', 'v', 'w2']
+
+
+MANY = [f'{path}{flip}' for path in ('h', 'v', 'w2', 'w3', 'w4', 'w13') for flip in ('', '_flip')]
+
+
+@pytest.mark.parametrize('blocks', [1, 2, 12])
+@pytest.mark.parametrize('names', [CANDIDATES, MANY])
+def test_the_legend_lies_in_the_picture_and_on_nothing(blocks, names):
+    records = [dict(iter=i, probabilities=[dict.fromkeys(names, 1 / len(names))] * blocks) for i in (0, 10)]
+    for figure in (plot_directions({'model': [names] * blocks}), plot_history(records)):
+        figure.savefig(BytesIO())
+        legend = figure.legends[0].get_window_extent()
+        assert figure.bbox.x0 <= legend.x0 < legend.x1 <= figure.bbox.x1
+        assert figure.bbox.y0 <= legend.y0
+        assert all(legend.y1 <= axes.get_tightbbox().y0 for axes in figure.axes if axes.get_visible())
+
+
+def test_cells_are_of_one_size_in_all_panels():
+    figure = plot_directions({'long': [('h',)] * 20, 'short': [('h',)] * 3})
+    assert len({axes.get_xlim() for axes in figure.axes}) == 1
 
 
 def test_an_empty_log_is_refused():
