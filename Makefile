@@ -1,5 +1,6 @@
 # make demo   set up, generate the demo data, train a small Mask R-CNN on it, evaluate it and draw its predictions
 # make demo-seg  the same with UperNet on semantic masks
+# make demo-search  search scan directions on generated textures, train what was found and a fixed model, draw both
 # make test   set up, lint, check the types, run the tests
 # make setup  only set up: everything goes into .venv; a second run skips what is up to date
 # make lint   format and lint, fixing what can be fixed
@@ -14,7 +15,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 NATIVE := $(wildcard mmlocalmamba/ops/csrc/*)
 
-.PHONY: demo demo-seg test setup lint clean
+.PHONY: demo demo-seg demo-search test setup lint clean
 
 setup: $(READY)
 
@@ -57,6 +58,11 @@ demo-seg: $(READY) data/shapes/.complete
 	$(BIN)/python tools/test.py $(SEG_DEMO) "$$(cat $(SEG_DEMO_DIR)/last_checkpoint)" --work-dir $(SEG_DEMO_DIR) --show-dir $(SEG_DEMO_DIR)/pictures
 	@echo "==> pictures of the predictions: $(SEG_DEMO_DIR)/pictures"
 
+SEARCH_DEMO_DIR := work_dirs/demo-search
+
+demo-search: $(READY)
+	$(BIN)/python tools/search/demo.py --work-dir $(SEARCH_DEMO_DIR)
+
 test: $(READY)
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
@@ -68,4 +74,4 @@ lint: $(READY)
 	$(BIN)/ruff format
 
 clean:
-	rm -rf build dist *.egg-info data/shapes $(DEMO_DIR) $(SEG_DEMO_DIR) .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf build dist *.egg-info data/shapes $(DEMO_DIR) $(SEG_DEMO_DIR) $(SEARCH_DEMO_DIR) .pytest_cache .mypy_cache .ruff_cache .hypothesis
