@@ -1,4 +1,4 @@
-# Direction search of a micro LocalVim on generated textures whose classes differ along columns only: minutes on a CPU.
+# Direction search of a micro LocalVim on generated textures whose classes differ along columns only.
 # make demo-search runs it, exports the two best directions of each block, and trains what it found and the fixed h and
 # h_flip of textures_fixed.py. Measured accuracies: see there.
 _base_ = ['./textures_fixed.py']
