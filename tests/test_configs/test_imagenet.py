@@ -12,7 +12,7 @@ from mmlocalmamba.search import search_mixers, set_num_sampled
 
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
 IMAGENET = sorted(path.name for path in (CONFIGS / 'imagenet').glob('*.py'))
-SEARCH = sorted(path.name for path in (CONFIGS / 'search').glob('*_search*.py'))
+SEARCH = sorted(path.name for path in (CONFIGS / 'search').glob('*.py') if 'shapes' not in path.name)
 PARAMETERS = {
     'local_vmamba_t': 25.53,
     'local_vmamba_s': 49.75,

@@ -35,7 +35,7 @@ TASKS = {
 def searched(request, tool, repo_dir):
     """Search for a step or two and export; returns the checkpoint. DIR is 'work'."""
     write_shapes(Path('data/shapes'), {'train': 4, 'val': 2})
-    config = str(repo_dir / f'configs/search/{request.param}_micro_shapes.py')
+    config = str(repo_dir / f'configs/search/{request.param}_micro_shapes_search.py')
     settings = {**SMALL, **TASKS[request.param]}
     options = [f'{key}={value}' for key, value in settings.items()]
     tool('train').main([config, '--work-dir', 'work', '--cfg-options', *options])
@@ -59,7 +59,7 @@ def test_a_detector_searches_and_trains_on_with_what_it_found(searched, tool, ca
     cfg = Config.fromfile('work/searched.py')
     init_default_scope(cfg.default_scope)
     model = MODELS.build(cfg.model)
-    supernet = MODELS.build(Config.fromfile(next(Path('work').glob('*_shapes.py'))).model)
+    supernet = MODELS.build(Config.fromfile(next(Path('work').glob('*_shapes_search.py'))).model)
     supernet.load_state_dict(torch.load(searched, weights_only=True)['state_dict'])
     load_backbone(model.backbone, 'work/searched_weights.pth')
     for name, mixer in search_mixers(supernet).items():

@@ -2,7 +2,7 @@
 # with 2 of the 8 branches of each block computed per step. A pattern for one's own task.
 # Total batch 8 (1 process x 8), 400 iterations, AdamW lr 1e-3, wd 0.05, drop path 0.0, seed 42. No published figure.
 # See docs/search.md. Export afterwards:
-#   python tools/search/export_directions.py configs/search/upernet_localvim_micro_shapes.py <checkpoint>
+#   python tools/search/export_directions.py configs/search/upernet_localvim_micro_shapes_search.py <checkpoint>
 _base_ = ['../demo/upernet_localvim_micro_shapes.py']
 candidates = ['h', 'h_flip', 'v', 'v_flip', 'w2', 'w2_flip', 'w7', 'w7_flip']
 model = dict(backbone=dict(arch=dict(_delete_=True, embed_dim=64, depth=4, directions=[candidates] * 4), search=True))

@@ -2,7 +2,7 @@
 # A pattern for one's own task: a detector's config, all candidates in every block, search=True and the hook.
 # Total batch 8 (1 process x 8), 12 epochs, AdamW lr 1e-3, wd 0.05, drop path 0.0, seed 42. No published figure.
 # See docs/search.md. Export afterwards:
-#   python tools/search/export_directions.py configs/search/mask_rcnn_localvmamba_micro_shapes.py <checkpoint>
+#   python tools/search/export_directions.py configs/search/mask_rcnn_localvmamba_micro_shapes_search.py <checkpoint>
 _base_ = ['../demo/mask_rcnn_localvmamba_micro_shapes.py']
 candidates = ['h', 'h_flip', 'v', 'v_flip', 'w2', 'w2_flip', 'w7', 'w7_flip']
 model = dict(
