@@ -142,6 +142,7 @@ void scan_forward_block(const Block<Simd>& block) {
   const V pad_dt = Simd::softplus(block.dt_bias);
   for (int64_t n = 0; n < states; ++n) pad_decay[n] = Simd::exp2_of_product(pad_dt, block.A2[n]);
 
+  const Rows<S> outputs(args.y, block.batch, block.direction, block.channel);
   Chunk<Simd> chunk;
   V y[kChunk];
   for (int64_t first = 0; first < block.length; first += kChunk) {
@@ -164,7 +165,7 @@ void scan_forward_block(const Block<Simd>& block) {
     for (int t = 0; t < chunk.size; ++t) {
       const int32_t token = block.order[first + t];
       if (token >= 0)
-        store_row<S, Simd>(at<S>(args.y, block.batch, token, block.direction) + block.channel, y[t], block.lanes);
+        store_row<S, Simd>(outputs[token], y[t], block.lanes);
     }
   }
 }
@@ -173,15 +174,17 @@ void scan_forward_block(const Block<Simd>& block) {
 template <class Simd>
 struct ChunkGrads {
   using V = typename Simd::Vector;
+  using T = typename Simd::Value;
   V y[kChunk], dt[kChunk], input[kChunk];  // input: of dt * u, before B
-  typename Simd::Value *B[kChunk], *C[kChunk];
+  Array<T> B, C;                           // (kChunk, states), summed over this block's channels
+  explicit ChunkGrads(int64_t states) : B(kChunk * states), C(kChunk * states) {}
 };
 
 // Recompute G states over a chunk from its checkpoint, then run backwards through it.
 template <class Simd, int... I>
 INLINE void scan_states_backward(const Chunk<Simd>& chunk, const typename Simd::Vector* A2,
                                  const typename Simd::Vector* start, typename Simd::Vector* grad_state,
-                                 typename Simd::Vector* grad_A, int64_t n, ChunkGrads<Simd>& grads,
+                                 typename Simd::Vector* grad_A, int64_t states, int64_t n, ChunkGrads<Simd>& grads,
                                  std::integer_sequence<int, I...>) {
   using V = typename Simd::Vector;
   using T = typename Simd::Value;
@@ -207,10 +210,11 @@ INLINE void scan_states_backward(const Chunk<Simd>& chunk, const typename Simd::
       sum_A[I] = sum_A[I] + exponent[I] * dt, g[I] = g[I] * decay[t][I]), ...);
     grads.input[t] = input;
     grads.dt[t] = step;
+    T *grad_B = grads.B.data() + t * states + n, *grad_C = grads.C.data() + t * states + n;
     if constexpr (G == 4) {
-      Simd::add_sums(for_B, for_C, grads.B[t] + n, grads.C[t] + n);
+      Simd::store_sums(for_B, for_C, grad_B, grad_C);
     } else {
-      ((grads.B[t][n + I] += Simd::sum(for_B[I]), grads.C[t][n + I] += Simd::sum(for_C[I])), ...);
+      ((grad_B[I] = Simd::sum(for_B[I]), grad_C[I] = Simd::sum(for_C[I])), ...);
     }
   }
   ((grad_state[n + I] = g[I], grad_A[n + I] = grad_A[n + I] + sum_A[I]), ...);
@@ -223,6 +227,38 @@ struct PartRows {
   int64_t stride;
 };
 
+// Add a chunk's gradients of B and C to those of its group of blocks.
+template <class Simd>
+INLINE void add_to_part(const Block<Simd>& block, const Chunk<Simd>& chunk, const ChunkGrads<Simd>& grads, int64_t first,
+                        const PartRows<typename Simd::Value>& part) {
+  const int64_t states = block.args.states;
+  for (int t = 0; t < chunk.size; ++t) {
+    const int64_t row = block.row(first + t);
+    if (row < 0) continue;
+    typename Simd::Value *to_B = part.B + row * part.stride, *to_C = part.C + row * part.stride;
+    for (int64_t n = 0; n < states; ++n) to_B[n] += grads.B[t * states + n];
+    for (int64_t n = 0; n < states; ++n) to_C[n] += grads.C[t * states + n];
+  }
+}
+
+// Ask for the rows that a chunk's gradients will be written to.
+template <class Simd, class S>
+INLINE void prefetch_grads(const Block<Simd>& block, int64_t first, const PartRows<typename Simd::Value>& part) {
+  const ScanArguments& args = block.args;
+  if (first < 0) return;
+  const Rows<const S> dt(args.grad_dt, block.batch, block.direction, block.channel);
+  const Rows<const typename Simd::Value> u(args.grad_u, block.batch, block.direction, block.channel);
+  const int64_t last = smaller(first + kChunk, block.length);
+  for (int64_t l = first; l < last; ++l) {
+    const int64_t row = block.row(l);
+    if (row < 0) continue;
+    PREFETCH(u[row]);
+    PREFETCH(dt[row]);
+    PREFETCH(part.B + row * part.stride);
+    PREFETCH(part.C + row * part.stride);
+  }
+}
+
 template <class Simd, class S>
 void scan_backward_block(const Block<Simd>& block, const PartRows<typename Simd::Value>& part, bool add_to_u) {
   using V = typename Simd::Vector;
@@ -231,33 +267,33 @@ void scan_backward_block(const Block<Simd>& block, const PartRows<typename Simd:
   const int64_t states = args.states;
   const V zero = Simd::set(0);
   Array<V> start(states), grad_state(states, zero), grad_A(states, zero);
-  Array<T> nowhere(2 * states);
   V sum_D = zero, sum_bias = zero;
   Chunk<Simd> chunk;
-  ChunkGrads<Simd> grads;
+  ChunkGrads<Simd> grads(states);
+  const Rows<const S> grad_y(args.grad_y, block.batch, block.direction, block.channel);
+  const Rows<S> grad_dts(args.grad_dt, block.batch, block.direction, block.channel);
+  const Rows<T> grad_us(args.grad_u, block.batch, block.direction, block.channel);
   const int64_t chunks = (block.length + kChunk - 1) / kChunk;
   for (int64_t index = chunks - 1; index >= 0; --index) {
     const int64_t first = index * kChunk;
     chunk.template gather<S>(block, first);
     prefetch<Simd, S>(block, first - kChunk, args.grad_y);
+    prefetch_grads<Simd, S>(block, first - kChunk, part);
     for (int64_t n = 0; n < states; ++n)
       start[n] = load_row<T, Simd>(block.checkpoint(index) + n * args.channels, block.lanes);
     for (int t = 0; t < chunk.size; ++t) {
       const int32_t token = block.order[first + t];
-      const int64_t row = block.row(first + t);
-      const S* from = at<const S>(args.grad_y, block.batch, token, block.direction) + block.channel;
-      grads.y[t] = token < 0 ? zero : load_row<S, Simd>(from, block.lanes);
+      grads.y[t] = token < 0 ? zero : load_row<S, Simd>(grad_y[token], block.lanes);
       grads.dt[t] = grads.input[t] = zero;
-      grads.B[t] = row < 0 ? nowhere.data() : part.B + row * part.stride;
-      grads.C[t] = row < 0 ? nowhere.data() + states : part.C + row * part.stride;
     }
     int64_t n = 0;
     for (; n + 4 <= states; n += 4)
-      scan_states_backward<Simd>(chunk, block.A2.data(), start.data(), grad_state.data(), grad_A.data(), n, grads,
-                                 std::make_integer_sequence<int, 4>());
+      scan_states_backward<Simd>(chunk, block.A2.data(), start.data(), grad_state.data(), grad_A.data(), states, n,
+                                 grads, std::make_integer_sequence<int, 4>());
     for (; n < states; ++n)
-      scan_states_backward<Simd>(chunk, block.A2.data(), start.data(), grad_state.data(), grad_A.data(), n, grads,
-                                 std::integer_sequence<int, 0>());
+      scan_states_backward<Simd>(chunk, block.A2.data(), start.data(), grad_state.data(), grad_A.data(), states, n,
+                                 grads, std::integer_sequence<int, 0>());
+    add_to_part<Simd>(block, chunk, grads, first, part);
     for (int t = 0; t < chunk.size; ++t) {
       const V through_decay = grads.dt[t] * Simd::set(T(0.6931471805599453));
       const V grad_dt = (grads.input[t] * chunk.u[t] + through_decay) * Simd::logistic(chunk.raw_dt[t]);
@@ -265,8 +301,8 @@ void scan_backward_block(const Block<Simd>& block, const PartRows<typename Simd:
       sum_D = sum_D + grads.y[t] * chunk.u[t];
       const int64_t row = block.row(first + t);
       if (row < 0) continue;
-      store_row<S, Simd>(at<S>(args.grad_dt, block.batch, row, block.direction) + block.channel, grad_dt, block.lanes);
-      T* to_u = at<T>(args.grad_u, block.batch, row, block.direction) + block.channel;
+      store_row<S, Simd>(grad_dts[row], grad_dt, block.lanes);
+      T* to_u = grad_us[row];
       V grad_u = grads.input[t] * chunk.dt[t] + grads.y[t] * block.D;
       if (add_to_u) grad_u = grad_u + load_row<T, Simd>(to_u, block.lanes);
       store_row<T, Simd>(to_u, grad_u, block.lanes);

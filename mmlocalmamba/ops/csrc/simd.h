@@ -77,10 +77,10 @@ struct PlainSimd {
     for (int i = 0; i < W; ++i) s += v.lanes[i];
     return s;
   }
-  // Add the sums of four vectors' lanes to four numbers, twice.
-  static INLINE void add_sums(const Vector* a, const Vector* b, T* to_a, T* to_b) {
-    for (int n = 0; n < 4; ++n) to_a[n] += sum(a[n]);
-    for (int n = 0; n < 4; ++n) to_b[n] += sum(b[n]);
+  // Store the sums of four vectors' lanes, twice.
+  static INLINE void store_sums(const Vector* a, const Vector* b, T* to_a, T* to_b) {
+    for (int n = 0; n < 4; ++n) to_a[n] = sum(a[n]);
+    for (int n = 0; n < 4; ++n) to_b[n] = sum(b[n]);
   }
 };
 
@@ -184,22 +184,22 @@ struct FloatSimd {
     return s;
   }
 
-  static INLINE void add_sums(const Vector* a, const Vector* b, float* to_a, float* to_b) {
+  static INLINE void store_sums(const Vector* a, const Vector* b, float* to_a, float* to_b) {
 #if defined(SIMD_AVX512)
     const __m512 p = quads(a), q = quads(b);  // in each quarter, four partial sums
     const __m512 halves = _mm512_add_ps(_mm512_shuffle_f32x4(p, q, 0x88), _mm512_shuffle_f32x4(p, q, 0xdd));
     const __m512 sums = _mm512_add_ps(halves, _mm512_shuffle_f32x4(halves, halves, 0xb1));
-    _mm_storeu_ps(to_a, _mm_add_ps(_mm_loadu_ps(to_a), _mm512_castps512_ps128(sums)));
-    _mm_storeu_ps(to_b, _mm_add_ps(_mm_loadu_ps(to_b), _mm512_extractf32x4_ps(sums, 2)));
+    _mm_storeu_ps(to_a, _mm512_castps512_ps128(sums));
+    _mm_storeu_ps(to_b, _mm512_extractf32x4_ps(sums, 2));
 #elif defined(SIMD_AVX2)
     const __m256 p = quads(a), q = quads(b);
     const __m128 sum_a = _mm_add_ps(_mm256_castps256_ps128(p), _mm256_extractf128_ps(p, 1));
     const __m128 sum_b = _mm_add_ps(_mm256_castps256_ps128(q), _mm256_extractf128_ps(q, 1));
-    _mm_storeu_ps(to_a, _mm_add_ps(_mm_loadu_ps(to_a), sum_a));
-    _mm_storeu_ps(to_b, _mm_add_ps(_mm_loadu_ps(to_b), sum_b));
+    _mm_storeu_ps(to_a, sum_a);
+    _mm_storeu_ps(to_b, sum_b);
 #else
-    for (int n = 0; n < 4; ++n) to_a[n] += sum(a[n]);
-    for (int n = 0; n < 4; ++n) to_b[n] += sum(b[n]);
+    for (int n = 0; n < 4; ++n) to_a[n] = sum(a[n]);
+    for (int n = 0; n < 4; ++n) to_b[n] = sum(b[n]);
 #endif
   }
 
