@@ -28,6 +28,8 @@ OUT_TYPES = ('mixer', 'residual', 'cls_token')
 class LocalVimBlock(nn.Module):
     """One Vim-style block: ``residual += hidden; hidden = Mixer(RMSNorm(residual))``.
 
+    With RoPE, both are rotated first. A rotation is linear, so their sum is rotated in their place.
+
     Args:
         dim: Channels C.
         directions: Names of the scan directions.
@@ -41,10 +43,27 @@ class LocalVimBlock(nn.Module):
         self.mixer = VimMixer(dim, directions, **mixer)
         self.drop_path = DropPath(drop_path)
 
-    def forward(self, hidden: Tensor, residual: Tensor | None, height: int, width: int) -> tuple[Tensor, Tensor]:
-        """Map hidden and residual, (B, L, C) each, to their next values; the residual is float32 (or float64)."""
+    def forward(
+        self,
+        hidden: Tensor,
+        residual: Tensor | None,
+        height: int,
+        width: int,
+        rotary: tuple[Tensor, Tensor] | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Map hidden and residual, (B, L, C) each, to their next values; the residual is float32 (or float64).
+
+        Args:
+            hidden: The last mixer's output.
+            residual: The residual stream; None in the first block.
+            height: Rows of the map.
+            width: Columns of the map.
+            rotary: Tables of the rotary embedding, if there is one.
+        """
         hidden = hidden.to(torch.promote_types(hidden.dtype, torch.float32))
         residual = hidden if residual is None else residual + self.drop_path(hidden)
+        if rotary is not None:
+            residual = Rotary2d.rotate(residual, rotary)
         return self.mixer(self.norm(residual).to(self.norm.weight.dtype), height, width), residual
 
 
@@ -193,13 +212,10 @@ class LocalVim(BaseModule):
         residual: Tensor | None = None
         outputs = []
         for i, layer in enumerate(self.layers):
-            if self.rope is not None and tables is not None:
-                hidden = self.rope.rotate(hidden, tables)
-                residual = None if residual is None else self.rope.rotate(residual, tables)
             if self.with_cp and self.training and torch.is_grad_enabled():
-                hidden, residual = checkpoint(layer, hidden, residual, height, width, use_reentrant=False)
+                hidden, residual = checkpoint(layer, hidden, residual, height, width, tables, use_reentrant=False)
             else:
-                hidden, residual = layer(hidden, residual, height, width)
+                hidden, residual = layer(hidden, residual, height, width, tables)
             if i in self.out_indices:
                 outputs.append(self._output(i, hidden, residual, (height, width)))
         return tuple(outputs)
