@@ -111,8 +111,8 @@ def searched_config(cfg: Config, directions: str | Path) -> Config:
     """Make the config of a searched model out of one of a supernet, or of any model with one of our backbones.
 
     The backbone keeps its sizes and gets its directions from a file; ``search`` and
-    :class:`~mmlocalmamba.search.DirectionSearchHook` are dropped, and so is a checkpoint that the supernet started
-    from.
+    :class:`~mmlocalmamba.search.DirectionSearchHook` are dropped, and so are checkpoints that the supernet started
+    from and the folder that it was trained in.
 
     Args:
         cfg: The whole config; it is left as it is.
@@ -142,6 +142,8 @@ def searched_config(cfg: Config, directions: str | Path) -> Config:
     was_supernet = backbone.pop('search', False)
     if was_supernet:
         backbone.pop('init_cfg', None)
+        cfg.load_from, cfg.resume = None, False
+    cfg.pop('work_dir', None)  # which a config has that a run wrote; another run would overwrite that one's checkpoints
     backbone.arch = {**sizes, 'directions': str(directions)}
     hooks = cfg.get('custom_hooks') or []
     cfg.custom_hooks = [hook for hook in hooks if str(hook['type']).rpartition('.')[2] != 'DirectionSearchHook']

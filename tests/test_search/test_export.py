@@ -98,6 +98,15 @@ def test_searched_config_has_no_search_left(tmp_path):
     assert cfg.model.backbone.search
 
 
+def test_searched_config_does_not_start_where_the_search_did(tmp_path):
+    write_directions(tmp_path / 'd.json', [('h', 'v')] * 2)
+    cfg = search_config(init_cfg=dict(type='Pretrained', checkpoint='a.pth'))
+    cfg.merge_from_dict(dict(work_dir='work_dirs/search', load_from='b.pth', resume=True))
+    searched = searched_config(cfg, tmp_path / 'd.json')
+    assert 'init_cfg' not in searched.model.backbone
+    assert (searched.load_from, searched.resume, searched.get('work_dir')) == (None, False, None)
+
+
 def test_searched_config_takes_the_sizes_of_a_named_arch(tmp_path):
     write_directions(tmp_path / 'd.json', [('h', 'v')] * 4)
     cfg = Config(dict(model=dict(backbone=dict(type='mmlocalmamba.LocalVim', arch='micro'))))
