@@ -192,3 +192,38 @@ def test_a_folder_without_classes_stops_before_training(cfg):
         (Path('data/imagenet/train') / folder).rename(Path('data') / folder)
     with pytest.raises(ValueError, match='data/imagenet/train has no classes: want one folder per class'):
         train(cfg, 'run')
+
+
+class Predictions(Hook):
+    """Keeps what the model puts out while it is tested."""
+
+    def __init__(self):
+        self.classes = []
+
+    def after_test_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+        self.classes += [int(output['pred_scores'].argmax()) for output in outputs]
+
+
+@ONE
+def test_a_published_file_is_evaluated_as_it_is(cfg, shared_dir):
+    """As tools/test.py does: averaged weights, which the file lacks, must not stand in its way."""
+    file = shared_dir / 'reference/local_vim_micro.pt'
+    meta = torch.load(file, weights_only=True)['meta']
+    arch = {key: meta[key] for key in ('embed_dim', 'depth', 'directions')}
+    cfg.model.backbone.update(arch=arch, img_size=meta['img_size'], patch_size=16, drop_path_rate=0.0)
+    cfg.merge_from_dict({'model.head.num_classes': 1000, 'model.head.in_channels': meta['embed_dim']})
+    cfg.default_hooks.pop('num_classes')
+    cfg.test_dataloader = copy.deepcopy(cfg.val_dataloader)
+    cfg.test_dataloader.dataset.pipeline[0].input_size = meta['img_size']
+    cfg.merge_from_dict({'load_from': str(file), 'experiment_name': 'published'})
+    runner, hook = Runner.from_cfg(cfg), Predictions()
+    runner.register_hook(hook)
+    runner.test()
+
+    model = MODELS.build(cfg.model).eval()
+    model.load_state_dict(torch.load(file, weights_only=True)['state_dict'])
+    images = torch.stack([item['inputs'] for item in runner.test_dataloader.dataset])
+    with torch.no_grad():
+        expected = model(images).argmax(1).tolist()
+    assert hook.classes == expected
+    assert len(set(expected)) > 1
