@@ -1,7 +1,5 @@
 """LocalVim's depth-wise causal convolution along scan orders, with SiLU (paper figure 3a)."""
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -54,6 +52,7 @@ def causal_conv1d_naive(x: Tensor, weight: Tensor, bias: Tensor, order: Tensor) 
     return F.silu(out).to(x.dtype)
 
 
+# PyTorch 2.4 takes the types of a custom op as they are: this file must not postpone their evaluation.
 @torch.library.custom_op('mmlocalmamba::causal_conv1d', mutates_args=())
 def _causal_conv1d(x: Tensor, weight: Tensor, bias: Tensor, order: Tensor) -> Tensor:
     return cpu.extension().conv_forward(x, weight, bias, order)

@@ -81,7 +81,12 @@ def _check(y: Tensor, weights: Sequence[Tensor], z: Tensor | None) -> None:
         raise ValueError(f'z has shape {tuple(z.shape)}, but y {tuple(y.shape)} wants {(y.shape[0], *y.shape[2:])}')
 
 
-@torch.library.custom_op('mmlocalmamba::merge_scans', mutates_args=())
+# Schemas are written out because PyTorch 2.4 does not know the type list[Tensor].
+@torch.library.custom_op(
+    'mmlocalmamba::merge_scans',
+    mutates_args=(),
+    schema='(Tensor y, Tensor? z, Tensor[] weights, float eps) -> (Tensor, Tensor, Tensor)',
+)
 def _merge_scans(y: Tensor, z: Tensor | None, weights: list[Tensor], eps: float) -> tuple[Tensor, Tensor, Tensor]:
     return cpu.extension().merge_forward(y, z, weights, eps)
 
@@ -93,7 +98,11 @@ def _(y, z, weights, eps):  # type: ignore[no-untyped-def]
     return y.new_empty((y.shape[0], *y.shape[2:])), table, torch.empty_like(table)
 
 
-@torch.library.custom_op('mmlocalmamba::merge_scans_backward', mutates_args=())
+@torch.library.custom_op(
+    'mmlocalmamba::merge_scans_backward',
+    mutates_args=(),
+    schema='(Tensor grad_out, Tensor y, Tensor? z, Tensor[] weights, Tensor mean, Tensor gates, float eps) -> Tensor[]',
+)
 def _merge_scans_backward(
     grad_out: Tensor, y: Tensor, z: Tensor | None, weights: list[Tensor], mean: Tensor, gates: Tensor, eps: float
 ) -> list[Tensor]:

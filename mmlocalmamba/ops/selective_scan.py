@@ -1,7 +1,5 @@
 """The windowed selective scan as one PyTorch operation (paper equations 1 to 3 and section 4.1)."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 
@@ -104,6 +102,7 @@ def _check(u: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, dt
             )
 
 
+# PyTorch 2.4 takes the types of a custom op as they are: this file must not postpone their evaluation.
 @torch.library.custom_op('mmlocalmamba::selective_scan', mutates_args=())
 def _selective_scan(
     u: Tensor,

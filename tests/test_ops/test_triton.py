@@ -67,6 +67,15 @@ def test_report_is_refused_in_the_interpreter(monkeypatch) -> None:
         triton_report.compile_report()
 
 
+@pytest.mark.parametrize('found', ['3.2.0', '2.3.1+git'])
+def test_report_is_refused_by_an_old_triton(found, monkeypatch) -> None:
+    monkeypatch.delenv('TRITON_INTERPRET', raising=False)
+    monkeypatch.setattr(triton_report, 'version', lambda name: found)
+
+    with pytest.raises(RuntimeError, match=f'wants triton >= 3.3, but {re.escape(found)} is installed'):
+        triton_report.compile_report()
+
+
 def test_cpu_cannot_run_it(monkeypatch) -> None:
     monkeypatch.delenv('TRITON_INTERPRET', raising=False)
 

@@ -7,6 +7,7 @@ import re
 import subprocess
 import tempfile
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -73,12 +74,11 @@ def compile_report(capability: int = 90, dtype: str = 'float32', d_state: int = 
     """
     if interpreted():
         raise RuntimeError('kernels cannot be compiled under TRITON_INTERPRET=1: unset it, and start again')
-    try:
-        import triton
-        from triton.backends.compiler import GPUTarget
-        from triton.compiler import ASTSource
-    except ImportError as error:
-        raise RuntimeError(f'compiling the kernels ahead of time wants triton >= 3.2: {error}') from error
+    _check_version()
+    import triton
+    from triton.backends.compiler import GPUTarget
+    from triton.compiler import ASTSource
+
     from . import triton_kernels
 
     reports = []
@@ -94,6 +94,15 @@ def compile_report(capability: int = 90, dtype: str = 'float32', d_state: int = 
         shared, exchanges = int(compiled.metadata.shared), compiled.asm['ptx'].count('shfl.sync')
         reports.append(KernelReport(name, capability, registers, spills, shared, exchanges))
     return reports
+
+
+def _check_version() -> None:
+    try:
+        found = version('triton')
+    except PackageNotFoundError as error:
+        raise RuntimeError('compiling the kernels ahead of time wants triton >= 3.3: pip install triton') from error
+    if tuple(int(number) for number in found.split('.')[:2]) < (3, 3):
+        raise RuntimeError(f'compiling the kernels ahead of time wants triton >= 3.3, but {found} is installed')
 
 
 def _type(arg: str, dtype: str) -> str:
