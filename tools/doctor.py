@@ -16,9 +16,7 @@ from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parents[1]
 INSTALL_TORCH = 'pip install torch torchvision'
-INSTALL_MM = f'pip install -r {ROOT}/requirements/mminstall.txt'
 INSTALL_SELF = f'pip install -e {ROOT} --no-build-isolation'
-INSTALL_CV2 = 'pip install --force-reinstall --no-deps opencv-python-headless==4.12.0.88'
 FAMILIES = {
     'mmengine': ('onedl-mmengine', 'mmengine'),
     'mmcv': ('onedl-mmcv', 'mmcv', 'mmcv-lite'),
@@ -42,6 +40,25 @@ def installed(name: str) -> str | None:
         return version(name)
     except PackageNotFoundError:
         return None
+
+
+def requirements() -> Path:
+    """Return the list of the mm packages to install: OpenMMLab's if only those are here, else OneDL's kept-up forks."""
+    forks = any(installed(fork) for fork, *_ in FAMILIES.values())
+    originals = any(installed(name) for _, *names in FAMILIES.values() for name in names)
+    return ROOT / 'requirements' / ('openmmlab.txt' if originals and not forks else 'mminstall.txt')
+
+
+def install_mm() -> str:
+    """Return the line that installs the mm packages."""
+    return f'pip install -r {requirements()}'
+
+
+def install_cv2() -> str:
+    """Return the line that puts the OpenCV without libGL over the other one."""
+    lines = requirements().read_text(encoding='utf-8').splitlines()
+    headless = next(line for line in lines if line.startswith('opencv-python-headless'))
+    return f'pip install --force-reinstall --no-deps {headless}'
 
 
 def check_python() -> Iterator[Finding]:
@@ -85,10 +102,10 @@ def check_mm_packages() -> Iterator[Finding]:
     for module, names in FAMILIES.items():
         found = [f'{name} {installed(name)}' for name in names if installed(name)]
         if not found:
-            yield Finding(module, 'missing', INSTALL_MM, fatal=module != 'mmseg')
+            yield Finding(module, 'missing', install_mm(), fatal=module != 'mmseg')
         elif len(found) > 1:
             remove = ' '.join(name for name in names if installed(name))
-            fix = f'they overwrite each other: pip uninstall -y {remove}, then {INSTALL_MM}'
+            fix = f'they overwrite each other: pip uninstall -y {remove}, then {install_mm()}'
             yield Finding(module, ' and '.join(found), fix, fatal=True)
         else:
             yield importable(module, found[0])
@@ -99,7 +116,7 @@ def importable(module: str, text: str) -> Finding:
     try:
         import_module(module)
     except Exception as error:  # whatever it is, training would meet it too
-        fix = 'pip install "setuptools<81"' if 'pkg_resources' in str(error) else INSTALL_MM
+        fix = 'pip install "setuptools<81"' if 'pkg_resources' in str(error) else install_mm()
         return Finding(module, f'{text}, but importing it fails: {type(error).__name__}: {error}', fix, fatal=True)
     return Finding(module, text)
 
@@ -129,7 +146,7 @@ def check_opencv() -> Iterator[Finding]:
     try:
         import cv2
     except ImportError as error:
-        yield Finding('OpenCV', str(error), INSTALL_CV2, fatal=True)
+        yield Finding('OpenCV', str(error), install_cv2(), fatal=True)
         return
     yield Finding('OpenCV', f'{cv2.__version__} ({Path(cv2.__file__).parent})')
 

@@ -1,5 +1,6 @@
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -23,6 +24,20 @@ def test_missing_family_is_fatal_and_has_a_remedy(tool, capsys, monkeypatch) -> 
     report = capsys.readouterr().out
     assert '! mmdet' in report
     assert 'requirements/mminstall.txt' in report
+
+
+@pytest.mark.parametrize(
+    ('found', 'wanted'),
+    [({'mmengine', 'mmcv-lite'}, 'openmmlab'), ({'onedl-mmengine'}, 'mminstall'), (set(), 'mminstall')],
+)
+def test_advice_keeps_to_the_family_that_is_installed(tool, monkeypatch, found, wanted) -> None:
+    doctor = tool('doctor')
+    monkeypatch.setattr(doctor, 'installed', lambda name: '1.0' if name in found else None)
+
+    pins = Path(doctor.ROOT, f'requirements/{wanted}.txt').read_text()
+
+    assert doctor.install_mm() == f'pip install -r {doctor.ROOT}/requirements/{wanted}.txt'
+    assert doctor.install_cv2().split()[-1] in pins.split()
 
 
 def test_both_families_at_once_are_fatal(tool, capsys, monkeypatch) -> None:
