@@ -94,7 +94,8 @@ def shrink_inputs(cfg: Config) -> None:
 def _shrink(node: object) -> None:
     if isinstance(node, dict):
         for key, value in node.items():
-            if key in (*SIZES, 'stride') and isinstance(value, (list, tuple)):
+            is_size = key in (*SIZES, 'stride') and isinstance(value, (list, tuple))
+            if is_size or (key == 'pad_size_divisor' and value > 32):  # a whole image's size, not a stride
                 node[key] = _divide(value)
             else:
                 _shrink(value)

@@ -33,7 +33,6 @@ VARIABLES = {
     'metainfo',
     'norm_cfg',
     'num_classes',
-    'pad',
     'pretrained',
     'rcnn_stages',
     'scales',
@@ -87,7 +86,7 @@ def test_gradients_are_clipped(name):
 def test_the_batch_that_the_learning_rate_is_for_is_stated(name):
     cfg = read(name)
     base, images = cfg.auto_scale_lr.base_batch_size, cfg.train_dataloader.batch_size
-    assert base == (images if 'demo' in name else 8 * images)
+    assert base == (images if 'shapes' in name else 8 * images)
     assert not cfg.auto_scale_lr.get('enable', False)
 
 

@@ -1,8 +1,8 @@
 # COCO 2017 instances with large-scale jittering to 1024 x 1024 (Ghiasi et al., 2021), as in ViTDet.
-# 8 GPUs x 8 images = the total batch of 64.
+# 8 GPUs x 8 images = the total batch of 64. The model's data preprocessor pads images to the full size: unlike a Pad in
+# the pipeline, that leaves img_shape as it is, to which predicted boxes are clipped.
 _base_ = ['./coco_instance.py']
 image_size = (1024, 1024)
-pad = dict(type='Pad', size=image_size, pad_val=dict(img=(114, 114, 114)))
 train_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='LoadAnnotations', with_bbox=True, with_mask=True),
@@ -16,13 +16,11 @@ train_pipeline = [
         allow_negative_crop=True,
     ),
     dict(type='FilterAnnotations', min_gt_bbox_wh=(1e-2, 1e-2)),
-    pad,
     dict(type='PackDetInputs'),
 ]
 test_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='Resize', scale=image_size, keep_ratio=True),
-    pad,
     dict(type='LoadAnnotations', with_bbox=True, with_mask=True),
     dict(type='PackDetInputs', meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor')),
 ]
