@@ -51,12 +51,17 @@ def nan_in_uninitialized_memory() -> Iterator[None]:
 def no_leftovers_in_mmengine() -> Iterator[None]:
     """Forget MMEngine's process-wide instances (current scope, message hub, ...) after each test."""
     yield
-    from mmengine.logging import MessageHub, MMLogger
-    from mmengine.registry import DefaultScope
-    from mmengine.visualization import Visualizer
+    from mmengine.logging import MMLogger
+    from mmengine.utils import ManagerMixin
 
-    for name in list(MMLogger._instance_dict):
-        for handler in MMLogger._instance_dict[name].handlers:
+    for logger in MMLogger._instance_dict.values():
+        for handler in logger.handlers:
             handler.close()
-    for manager in (DefaultScope, MessageHub, MMLogger, Visualizer):
+    for manager in subclasses(ManagerMixin):
         manager._instance_dict.clear()
+
+
+def subclasses(parent: type) -> Iterator[type]:
+    for child in parent.__subclasses__():
+        yield child
+        yield from subclasses(child)
