@@ -52,7 +52,7 @@ $(READY): setup.py $(wildcard requirements/*.txt) $(SOURCES) | $(VENV)/bin/pytho
 	@echo "==> 2/3 PyTorch, MMDetection, MMSegmentation and what they need"
 	$(BIN)/pip install -r requirements/build.txt -r requirements/runtime.txt -r $(MM_PACKAGES) -r requirements/tests.txt $(TORCH)
 	$(BIN)/pip install --force-reinstall --no-deps $$(grep -h '^opencv-python-headless' $(MM_PACKAGES))
-	@echo "==> 3/3 mmlocalmamba and its C++ scan: about a minute, see $(VENV)/build.log"
+	@echo "==> 3/3 mmlocalmamba and its C++ scan, which takes a minute or two: see $(VENV)/build.log"
 	@$(PACK)
 	@$(BIN)/pip install -v --no-build-isolation --no-deps $(PACKAGE) > $(VENV)/build.log 2>&1 || (tail -n 40 $(VENV)/build.log; exit 1)
 	@grep -A 1 'mmlocalmamba: the C++ scan' $(VENV)/build.log || true
