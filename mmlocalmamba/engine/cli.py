@@ -115,7 +115,10 @@ def join_processes(cfg: Config) -> None:
         raise ValueError(
             f'--launcher {cfg.launcher} needs GPUs, and PyTorch sees none here; --launcher pytorch does not'
         )
-    torch.distributed.init_process_group('gloo')
+    if not torch.distributed.is_initialized():
+        torch.distributed.init_process_group('gloo')
+    if _spare_sync_bn(cfg.get('model')):
+        print_log('No GPU: SyncBN becomes BN, whose statistics are those of each process alone.', logger='current')
     wrapper = {
         'type': 'MMDistributedDataParallel',
         'device_ids': None,  # MMEngine's default is a GPU
@@ -123,6 +126,16 @@ def join_processes(cfg: Config) -> None:
         'find_unused_parameters': cfg.get('find_unused_parameters', False),
     }
     cfg.model_wrapper_cfg = {**wrapper, **(cfg.get('model_wrapper_cfg') or {})}
+
+
+def _spare_sync_bn(node: Any) -> bool:
+    """Put BN in the place of SyncBN, which has no implementation for CPUs; tell whether there was any."""
+    values = node.values() if isinstance(node, dict) else node if isinstance(node, list) else ()
+    found = [_spare_sync_bn(value) for value in values]
+    if isinstance(node, dict) and node.get('type') == 'SyncBN':
+        node['type'] = 'BN'
+        return True
+    return any(found)
 
 
 def make_runner(cfg: Config) -> Runner:
