@@ -2,7 +2,7 @@
 # Total batch 32, 5 epochs, AdamW lr 5e-3, no weight decay, no drop path, seed 0.
 # Measured with tools/search/demo.py, 21 s on one CPU core: top-1 over seeds 0 to 4, where chance is 50 %. This model:
 # 44.1 to 67.2 (49.4 with seed 0). The supernet of textures_search.py: 99.2 to 100.0. The two directions that it chose
-# per block: 99.4 to 100.0; they were v and v_flip in 9 of 10 blocks, and h and v_flip in one.
+# per block: 99.0 to 100.0; they were v and v_flip in 9 of 10 blocks, and h and v_flip in one.
 model = dict(
     type='mmlocalmamba.ImageClassifier',
     data_preprocessor=dict(type='mmlocalmamba.ClassificationDataPreprocessor', num_classes=2),
