@@ -10,7 +10,6 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from importlib.util import find_spec
 from typing import Any
 
 import torch
@@ -233,12 +232,12 @@ def triton(setup: Setup) -> Result:
     """Report what Triton's compiler makes of our kernels; needs no GPU.
 
     Raises:
-        UnavailableError: If Triton is not installed, or runs kernels in its interpreter.
+        UnavailableError: If Triton is not installed or too old, or runs kernels in its interpreter.
     """
-    if find_spec('triton') is None:
-        raise UnavailableError('Triton is not installed: pip install triton (Linux)')
-    if triton_report.interpreted():
-        raise UnavailableError('TRITON_INTERPRET is set: nothing is compiled; unset it')
+    try:
+        triton_report.check_compiler()
+    except RuntimeError as error:
+        raise UnavailableError(str(error)) from error
     tables = []
     for capability in CAPABILITIES[-1:] if setup.small else CAPABILITIES:
         rows: list[Mapping[str, Any]] = [

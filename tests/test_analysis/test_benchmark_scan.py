@@ -1,3 +1,5 @@
+from importlib.metadata import PackageNotFoundError
+
 import pytest
 import torch
 
@@ -104,8 +106,7 @@ def test_a_gpus_rates_are_those_of_its_data_sheet():
 
 
 def test_triton_kernels_are_reported_for_both_gpus(monkeypatch):
-    monkeypatch.setattr(benchmark_scan, 'find_spec', lambda name: name)
-    monkeypatch.setattr(triton_report, 'interpreted', lambda: False)
+    monkeypatch.setattr(triton_report, 'check_compiler', lambda: None)
     monkeypatch.setattr(
         triton_report, 'compile_report', lambda capability: [KernelReport('scan', capability, 80, 4, 2, 1)]
     )
@@ -116,13 +117,23 @@ def test_triton_kernels_are_reported_for_both_gpus(monkeypatch):
 
 
 def test_without_triton_there_is_no_report(monkeypatch):
-    monkeypatch.setattr(benchmark_scan, 'find_spec', lambda name: None)
-    with pytest.raises(UnavailableError, match='Triton is not installed: pip install triton'):
+    def missing(name):
+        raise PackageNotFoundError(name)
+
+    monkeypatch.delenv('TRITON_INTERPRET', raising=False)
+    monkeypatch.setattr(triton_report, 'version', missing)
+    with pytest.raises(UnavailableError, match='wants triton >= 3.3: pip install triton'):
+        triton(SMALL)
+
+
+def test_with_an_old_triton_there_is_no_report(monkeypatch):
+    monkeypatch.delenv('TRITON_INTERPRET', raising=False)
+    monkeypatch.setattr(triton_report, 'version', lambda name: '3.0.0')
+    with pytest.raises(UnavailableError, match='but 3.0.0 is installed'):
         triton(SMALL)
 
 
 def test_in_the_interpreter_there_is_no_report(monkeypatch):
-    monkeypatch.setattr(benchmark_scan, 'find_spec', lambda name: name)
     monkeypatch.setenv('TRITON_INTERPRET', '1')
-    with pytest.raises(UnavailableError, match='TRITON_INTERPRET is set'):
+    with pytest.raises(UnavailableError, match='TRITON_INTERPRET=1'):
         triton(SMALL)

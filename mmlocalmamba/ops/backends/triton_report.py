@@ -72,9 +72,7 @@ def compile_report(capability: int = 90, dtype: str = 'float32', d_state: int = 
     Raises:
         RuntimeError: If Triton is missing, too old, or in its interpreter.
     """
-    if interpreted():
-        raise RuntimeError('kernels cannot be compiled under TRITON_INTERPRET=1: unset it, and start again')
-    _check_version()
+    check_compiler()
     import triton
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
@@ -96,7 +94,10 @@ def compile_report(capability: int = 90, dtype: str = 'float32', d_state: int = 
     return reports
 
 
-def _check_version() -> None:
+def check_compiler() -> None:
+    """Raise a RuntimeError that says why the kernels cannot be compiled ahead of time here, if they cannot."""
+    if interpreted():
+        raise RuntimeError('kernels cannot be compiled under TRITON_INTERPRET=1: unset it, and start again')
     try:
         found = version('triton')
     except PackageNotFoundError as error:
