@@ -60,6 +60,8 @@ $(READY): setup.py $(wildcard requirements/*.txt) $(SOURCES) | $(VENV)/bin/pytho
 	$(BIN)/python tools/doctor.py
 	@touch $@
 
+# Such small tensors gain nothing from a second thread, and lose much where other work has the other core.
+RUN := OMP_NUM_THREADS=1 $(BIN)/python
 DEMO := configs/demo/mask_rcnn_localvmamba_micro_shapes.py
 DEMO_DIR := work_dirs/demo
 
@@ -69,16 +71,16 @@ data/shapes/.complete: | $(READY)
 	@touch $@
 
 demo: $(READY) data/shapes/.complete
-	$(BIN)/python tools/train.py $(DEMO) --work-dir $(DEMO_DIR)
-	$(BIN)/python tools/test.py $(DEMO) "$$(cat $(DEMO_DIR)/last_checkpoint)" --work-dir $(DEMO_DIR) --show-dir $(DEMO_DIR)/pictures
+	$(RUN) tools/train.py $(DEMO) --work-dir $(DEMO_DIR)
+	$(RUN) tools/test.py $(DEMO) "$$(cat $(DEMO_DIR)/last_checkpoint)" --work-dir $(DEMO_DIR) --show-dir $(DEMO_DIR)/pictures
 	@echo "==> pictures of the predictions: $(DEMO_DIR)/pictures"
 
 SEG_DEMO := configs/demo/upernet_localvmamba_micro_shapes.py
 SEG_DEMO_DIR := work_dirs/demo-seg
 
 demo-seg: $(READY) data/shapes/.complete
-	$(BIN)/python tools/train.py $(SEG_DEMO) --work-dir $(SEG_DEMO_DIR)
-	$(BIN)/python tools/test.py $(SEG_DEMO) "$$(cat $(SEG_DEMO_DIR)/last_checkpoint)" --work-dir $(SEG_DEMO_DIR) --show-dir $(SEG_DEMO_DIR)/pictures
+	$(RUN) tools/train.py $(SEG_DEMO) --work-dir $(SEG_DEMO_DIR)
+	$(RUN) tools/test.py $(SEG_DEMO) "$$(cat $(SEG_DEMO_DIR)/last_checkpoint)" --work-dir $(SEG_DEMO_DIR) --show-dir $(SEG_DEMO_DIR)/pictures
 	@echo "==> pictures of the predictions: $(SEG_DEMO_DIR)/pictures"
 
 SEARCH_DEMO_DIR := work_dirs/demo-search
