@@ -20,7 +20,7 @@ OFFERED = {
         'ClassificationHead',
         'ClassificationDataPreprocessor',
     ],
-    'HOOKS': ['NonFiniteHook', 'DirectionSearchHook'],
+    'HOOKS': ['NonFiniteHook', 'IterationSeedHook', 'DirectionSearchHook'],
     'OPTIM_WRAPPER_CONSTRUCTORS': ['LayerDecayOptimWrapperConstructor'],
     'DATASETS': ['ImageFolder', 'DirectionTextures'],
     'TRANSFORMS': ['TimmTransform'],

@@ -5,6 +5,7 @@ default_hooks = dict(
     param_scheduler=dict(type='ParamSchedulerHook'),
     checkpoint=dict(type='CheckpointHook', interval=1, max_keep_ckpts=3),
     sampler_seed=dict(type='DistSamplerSeedHook'),
+    iteration_seed=dict(type='mmlocalmamba.IterationSeedHook'),
     visualization=dict(type='DetVisualizationHook'),
 )
 custom_hooks = [dict(type='mmlocalmamba.NonFiniteHook')]

@@ -5,6 +5,7 @@ default_hooks = dict(
     param_scheduler=dict(type='ParamSchedulerHook'),
     checkpoint=dict(type='CheckpointHook', interval=1, max_keep_ckpts=3, save_best='accuracy/top1', rule='greater'),
     sampler_seed=dict(type='DistSamplerSeedHook'),
+    iteration_seed=dict(type='mmlocalmamba.IterationSeedHook'),
     num_classes=dict(type='mmlocalmamba.NumClassesHook'),
 )
 # EMA with decay 0.9999 per update: what is evaluated, and saved under 'state_dict', are the averaged weights. Detectors

@@ -5,6 +5,7 @@ default_hooks = dict(
     param_scheduler=dict(type='ParamSchedulerHook'),
     checkpoint=dict(type='CheckpointHook', by_epoch=False, interval=16000, max_keep_ckpts=3, save_best='mIoU'),
     sampler_seed=dict(type='DistSamplerSeedHook'),
+    iteration_seed=dict(type='mmlocalmamba.IterationSeedHook'),
     visualization=dict(type='SegVisualizationHook'),
 )
 custom_hooks = [dict(type='mmlocalmamba.NonFiniteHook')]

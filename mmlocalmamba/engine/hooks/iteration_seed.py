@@ -1,0 +1,107 @@
+"""Makes random numbers a function of the iteration, so that a resumed run goes on as if it had never stopped."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.dist import get_rank
+from mmengine.hooks import Hook
+from mmengine.runner import EpochBasedTrainLoop, Runner
+from torch.utils.data import Dataset, get_worker_info
+
+from mmlocalmamba.registry import HOOKS
+
+MODEL, DATA = 0, 1
+"""What random numbers are for: each has its own."""
+
+
+@HOOKS.register_module()
+class IterationSeedHook(Hook):
+    """Seeds Python's, NumPy's and torch's generators anew for every iteration and for every batch of data.
+
+    MMEngine restores weights, optimizer, schedules and the order of the samples, but no generator: after resuming,
+    stochastic depth, sampled regions, Mixup, flips and crops would be others than those of a run that never stopped.
+    Here they follow from the run's seed, the process and the number of the iteration, in the main process and in the
+    data loader's workers, so there is nothing to restore. Runs that use the same seed still repeat each other.
+
+    It holds where MMEngine itself goes on with the right batch: at the end of an epoch in runs that count epochs, and
+    at any iteration in those that count iterations, with a sampler that can skip. Where a resumed loop loads the
+    skipped batches instead (the original mmengine 0.10 in runs that count iterations), the workers' generators are
+    left alone: they go through the same numbers again by themselves.
+    """
+
+    priority = 'VERY_LOW'
+
+    def __init__(self) -> None:
+        self._fetch: SeededFetch | None = None
+
+    def before_train(self, runner: Runner) -> None:
+        """Take over the loading of batches."""
+        loader = runner.train_dataloader
+        resumes_at_once = isinstance(runner.train_loop, EpochBasedTrainLoop) or hasattr(loader.sampler, 'skip')
+        if resumes_at_once and isinstance(loader.dataset, Dataset):
+            self._fetch = SeededFetch(loader.dataset, int(runner.seed), get_rank())
+            # torch's loader prefers this method, where a data set has it, to one call per sample.
+            vars(loader.dataset)['__getitems__'] = self._fetch
+
+    def before_train_epoch(self, runner: Runner) -> None:
+        """Tell the loading which iteration its next batch is for; runs that count iterations are one epoch."""
+        if self._fetch is not None:
+            self._fetch.restart(runner.iter)
+
+    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
+        """Seed what the model draws."""
+        seed_all(int(runner.seed), get_rank(), runner.iter, MODEL)
+
+    def after_train(self, runner: Runner) -> None:
+        """Give the loading back."""
+        if self._fetch is not None:
+            del vars(runner.train_dataloader.dataset)['__getitems__']
+            self._fetch = None
+
+
+class SeededFetch:
+    """Loads a batch as the data loader would, after seeding for it.
+
+    It counts the batches of its own process: worker i of n gets every n-th, from the i-th on.
+
+    Args:
+        dataset: Where samples come from.
+        seed: Seed of the run.
+        rank: Number of the training process.
+    """
+
+    def __init__(self, dataset: Any, seed: int, rank: int) -> None:
+        self.dataset, self.seed, self.rank = dataset, seed, rank
+        # First iteration, and how often it was set: shared with workers that live on from epoch to epoch.
+        self._start = torch.zeros(2, dtype=torch.int64).share_memory_()
+        self._seen = self._count = 0
+
+    def restart(self, iteration: int) -> None:
+        """Let the next batch be that of an iteration."""
+        self._start[0] = iteration
+        self._start[1] += 1
+
+    def __call__(self, indices: Sequence[int]) -> list[Any]:
+        """Load the samples of a batch."""
+        first, times = self._start.tolist()
+        if times != self._seen:
+            self._seen, self._count = times, 0
+        worker = get_worker_info()
+        index, workers = (0, 1) if worker is None else (worker.id, worker.num_workers)
+        seed_all(self.seed, self.rank, first + index + self._count * workers, DATA)
+        self._count += 1
+        own = getattr(type(self.dataset), '__getitems__', None)
+        return [self.dataset[i] for i in indices] if own is None else own(self.dataset, indices)
+
+
+def seed_all(*key: int) -> None:
+    """Seed Python's, NumPy's and torch's generators with what any whole numbers >= 0 mix to."""
+    python, numpy, *words = np.random.SeedSequence(key).generate_state(4).tolist()
+    random.seed(python)
+    np.random.seed(numpy)
+    torch.manual_seed(words[0] << 32 | words[1])
