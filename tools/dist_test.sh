@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # Evaluate on several GPUs of this machine (and, with NNODES, NODE_RANK and MASTER_ADDR, of several machines).
+# Several runs on one machine need a PORT each (default: 29500).
 #   tools/dist_test.sh CONFIG CHECKPOINT GPUS [arguments of tools/test.py]
 set -euo pipefail
 if [ $# -lt 3 ]; then
-    sed -n '2,3p' "$0" >&2
+    sed -n '2,4p' "$0" >&2
     exit 2
 fi
 config=$1 checkpoint=$2 gpus=$3

@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # Train on several GPUs of this machine (and, with NNODES, NODE_RANK and MASTER_ADDR, of several machines).
+# Several runs on one machine need a PORT each (default: 29500).
 #   tools/dist_train.sh CONFIG GPUS [arguments of tools/train.py]
 set -euo pipefail
 if [ $# -lt 2 ]; then
-    sed -n '2,3p' "$0" >&2
+    sed -n '2,4p' "$0" >&2
     exit 2
 fi
 config=$1 gpus=$2
