@@ -37,7 +37,9 @@ def two_processes(data, tmp_path_factory) -> dict[str, list[Result]]:
     env = {**os.environ, 'PYTHONPATH': str(Path(__file__).parents[1]), 'OMP_NUM_THREADS': '1'}
     command = [sys.executable, '-m', 'torch.distributed.run', '--nproc_per_node=2', '--master_addr=127.0.0.1']
     command += [f'--master_port={free_port()}', '-m', 'test_engine.two_processes', str(data), str(out)]
-    done = subprocess.run(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=600)
+    done = subprocess.run(
+        command, cwd=out, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=600
+    )
     assert done.returncode == 0, done.stdout[-5000:]
     return {
         name: [torch.load(out / f'{name}.{rank}.pth', weights_only=False) for rank in range(2)] for name in SCENARIOS

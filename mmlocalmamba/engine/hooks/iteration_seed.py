@@ -28,10 +28,8 @@ class IterationSeedHook(Hook):
     Here they follow from the run's seed, the process and the number of the iteration, in the main process and in the
     data loader's workers, so there is nothing to restore. Runs that use the same seed still repeat each other.
 
-    It holds where MMEngine itself goes on with the right batch: at the end of an epoch in runs that count epochs, and
-    at any iteration in those that count iterations, with a sampler that can skip. Where a resumed loop loads the
-    skipped batches instead (the original mmengine 0.10 in runs that count iterations), the workers' generators are
-    left alone: they go through the same numbers again by themselves.
+    It holds where MMEngine itself goes on with the right batch: at the end of an epoch in runs that count epochs, at
+    any iteration in those that count iterations.
     """
 
     priority = 'VERY_LOW'
@@ -41,17 +39,16 @@ class IterationSeedHook(Hook):
 
     def before_train(self, runner: Runner) -> None:
         """Take over the loading of batches."""
-        loader = runner.train_dataloader
-        resumes_at_once = isinstance(runner.train_loop, EpochBasedTrainLoop) or hasattr(loader.sampler, 'skip')
-        if resumes_at_once and isinstance(loader.dataset, Dataset):
-            self._fetch = SeededFetch(loader.dataset, int(runner.seed), get_rank())
+        dataset = runner.train_dataloader.dataset
+        if isinstance(dataset, Dataset):
+            self._fetch = SeededFetch(dataset, int(runner.seed), get_rank())
             # torch's loader prefers this method, where a data set has it, to one call per sample.
-            vars(loader.dataset)['__getitems__'] = self._fetch
+            vars(dataset)['__getitems__'] = self._fetch
 
     def before_train_epoch(self, runner: Runner) -> None:
         """Tell the loading which iteration its next batch is for; runs that count iterations are one epoch."""
         if self._fetch is not None:
-            self._fetch.restart(runner.iter)
+            self._fetch.restart(0 if _loads_what_it_skips(runner) else runner.iter)
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
         """Seed what the model draws."""
@@ -62,6 +59,16 @@ class IterationSeedHook(Hook):
         if self._fetch is not None:
             del vars(runner.train_dataloader.dataset)['__getitems__']
             self._fetch = None
+
+
+def _loads_what_it_skips(runner: Runner) -> bool:
+    """Tell whether a resumed run gets to its next batch by loading all those before it."""
+    if isinstance(runner.train_loop, EpochBasedTrainLoop):
+        return False
+    if not hasattr(runner.train_loop.dataloader_iterator, 'skip_iter'):  # the original mmengine
+        return True
+    loader = runner.train_dataloader
+    return loader.num_workers > 0 and not hasattr(loader.sampler, 'skip')
 
 
 class SeededFetch:

@@ -36,7 +36,15 @@ class Recorder(BaseModel):
         return {'loss': self.weight * inputs.mean()}
 
 
-def train(work_dir: Path, by_epoch: bool, end: int, workers: int, hook: bool = True, resume: bool = False) -> Recorder:
+def train(
+    work_dir: Path,
+    by_epoch: bool,
+    end: int,
+    workers: int,
+    hook: bool = True,
+    resume: bool = False,
+    sampler: str | None = None,
+) -> Recorder:
     """Train with batches of 2: an epoch has 5 iterations, so that 2 workers take turns in who gets the first one."""
     model = Recorder()
     loader = dict(
@@ -44,7 +52,7 @@ def train(work_dir: Path, by_epoch: bool, end: int, workers: int, hook: bool = T
         num_workers=workers,
         persistent_workers=workers > 0,
         dataset=RandomData(),
-        sampler=dict(type='DefaultSampler' if by_epoch else 'InfiniteSampler', shuffle=True),
+        sampler=dict(type=sampler or ('DefaultSampler' if by_epoch else 'InfiniteSampler'), shuffle=True),
         collate_fn=dict(type='default_collate'),
     )
     runner = Runner(
@@ -78,6 +86,13 @@ def test_a_resumed_run_draws_what_it_would_have_drawn(by_epoch, stop, end, worke
 
     assert len(whole) == (15 if by_epoch else 7)
     assert interrupted(tmp_path / 'stopped', by_epoch, stop, end, workers) == whole
+
+
+@pytest.mark.parametrize('workers', [0, 2])
+def test_a_resumed_run_may_have_to_load_what_it_skips(workers, tmp_path) -> None:
+    whole = train(tmp_path / 'whole', False, 5, workers, sampler='DefaultSampler').seen
+
+    assert interrupted(tmp_path / 'stopped', False, 3, 5, workers, sampler='DefaultSampler') == whole
 
 
 def test_it_would_not_without_the_hook(tmp_path) -> None:
