@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from mmengine.dist import get_rank
 from mmengine.hooks import Hook
-from mmengine.runner import EpochBasedTrainLoop, Runner
+from mmengine.runner import Runner
 from torch.utils.data import Dataset, get_worker_info
 
 from mmlocalmamba.registry import HOOKS
@@ -63,9 +63,10 @@ class IterationSeedHook(Hook):
 
 def _loads_what_it_skips(runner: Runner) -> bool:
     """Tell whether a resumed run gets to its next batch by loading all those before it."""
-    if isinstance(runner.train_loop, EpochBasedTrainLoop):
+    iterator = getattr(runner.train_loop, 'dataloader_iterator', None)
+    if iterator is None:  # it counts epochs, and skips none
         return False
-    if not hasattr(runner.train_loop.dataloader_iterator, 'skip_iter'):  # the original mmengine
+    if not hasattr(iterator, 'skip_iter'):  # the original mmengine
         return True
     loader = runner.train_dataloader
     return loader.num_workers > 0 and not hasattr(loader.sampler, 'skip')
