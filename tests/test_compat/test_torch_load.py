@@ -132,9 +132,9 @@ def test_hostile_file_is_refused_and_does_nothing(tmp_path, registered) -> None:
 
 
 def test_hostile_file_is_refused_by_mmengine(tmp_path, monkeypatch, registered) -> None:
-    monkeypatch.delenv(FORCE_SAFE, raising=False)
+    monkeypatch.setenv(FORCE_SAFE, '')  # so that it is taken out again
+    monkeypatch.delenv(FORCE_SAFE)
     refuse_unsafe_checkpoints()
-    monkeypatch.setenv(FORCE_SAFE, os.environ[FORCE_SAFE])  # so that it is taken out again
     path = save({'state_dict': TinyModel().state_dict(), 'meta': Hostile(tmp_path / 'ran')}, tmp_path)
     runner = make_runner(tmp_path / 'work', epochs=1)
 
