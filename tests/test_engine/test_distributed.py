@@ -34,7 +34,8 @@ def data(tmp_path_factory) -> Path:
 def two_processes(data, tmp_path_factory) -> dict[str, list[Result]]:
     """What each of the two processes gave, for every scenario."""
     out = tmp_path_factory.mktemp('two_processes')
-    env = {**os.environ, 'PYTHONPATH': str(Path(__file__).parents[1]), 'OMP_NUM_THREADS': '1'}
+    path = os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get('PYTHONPATH', '')])
+    env = {**os.environ, 'PYTHONPATH': path, 'OMP_NUM_THREADS': '1'}
     command = [sys.executable, '-m', 'torch.distributed.run', '--nproc_per_node=2', '--master_addr=127.0.0.1']
     command += [f'--master_port={free_port()}', '-m', 'test_engine.two_processes', str(data), str(out)]
     done = subprocess.run(
