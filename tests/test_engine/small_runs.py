@@ -10,7 +10,9 @@ import torch
 from mmdet.models.task_modules import RandomSampler
 from mmdet.registry import TASK_UTILS
 from mmengine.config import Config, ConfigDict
+from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
+from mmengine.runner import Runner
 from torch import Tensor
 
 import mmlocalmamba  # noqa: F401
@@ -48,6 +50,14 @@ class EvenSampler(RandomSampler):
 
     def random_choice(self, gallery: Tensor, num: int) -> Tensor:
         return gallery[torch.linspace(0, len(gallery) - 1, num).round().long()]
+
+
+class StartHook(Hook):
+    """Keeps the parameters that training starts with, initialised by then."""
+
+    def before_train(self, runner: Runner) -> None:
+        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        self.parameters = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
 
 
 def write_data(root: Path) -> None:
@@ -151,11 +161,12 @@ def train_for(cfg: Config, iterations: int, batch_size: int) -> dict[str, Any]:
     cfg.train_dataloader.batch_size = batch_size
     runner = make_runner(cfg)
     parameters = dict((runner.model.module if is_model_wrapper(runner.model) else runner.model).named_parameters())
-    before = {name: parameter.detach().clone() for name, parameter in parameters.items()}
+    start = StartHook()
+    runner.register_hook(start)
     runner.train()
     state = runner.optim_wrapper.optimizer.state
     return {
-        'before': before,
+        'before': start.parameters,
         'after': {name: parameter.detach() for name, parameter in parameters.items()},
         'momenta': {
             name: state[p]['momentum_buffer'] for name, p in parameters.items() if 'momentum_buffer' in state[p]

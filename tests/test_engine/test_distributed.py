@@ -95,6 +95,7 @@ def test_steps_equal_those_of_one_process(kind, backbone, with_cp, both, single)
 
     assert_ranks_agree(results)
     assert set(two['after']) == set(one['after']) == set(one['momenta'])
+    assert all(torch.equal(value, two['before'][name]) for name, value in one['before'].items())
     moved = {name: value - one['before'][name] for name, value in one['after'].items()}
     assert largest(moved)[0] > 1e-3
     difference, name = largest({name: value - two['after'][name] for name, value in one['after'].items()})
