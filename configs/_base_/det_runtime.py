@@ -1,4 +1,6 @@
 default_scope = 'mmdet'
+# Inferencers load a checkpoint before they build the model, and PyTorch >= 2.6 must know by then what it may hold.
+custom_imports = dict(imports=['mmlocalmamba.registry'], allow_failed_imports=False)
 default_hooks = dict(
     timer=dict(type='IterTimerHook'),
     logger=dict(type='LoggerHook', interval=50),

@@ -15,8 +15,7 @@ EXPLICIT_WAY = 'python -m mmlocalmamba.compat enable'
 
 def install() -> None:
     """Let ``mmcv._ext`` be found; warns if mmdet was imported before and has already bound functions that raise."""
-    finder.install()
-    if 'mmdet.structures' in sys.modules and 'mmcv._ext' not in sys.modules:
+    if finder.install() and 'mmdet.structures' in sys.modules and 'mmcv._ext' not in sys.modules:
         logging.getLogger('mmlocalmamba').warning(
             'mmdet was imported before mmlocalmamba, and without the compiled operators of mmcv: its operators will '
             'raise ("requires mmcv to be compiled with ops"). Import mmlocalmamba first, or run once in this '

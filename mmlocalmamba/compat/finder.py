@@ -40,7 +40,9 @@ class MmcvExtFinder:
         return spec_from_file_location(fullname, stand_in.origin)
 
 
-def install() -> None:
-    """Put the finder at the end of ``sys.meta_path``, once."""
-    if not any(getattr(finder, '__name__', None) == MmcvExtFinder.__name__ for finder in sys.meta_path):
-        sys.meta_path.append(MmcvExtFinder)
+def install() -> bool:
+    """Put the finder at the end of ``sys.meta_path``, once; tells whether it was not there yet."""
+    if any(getattr(finder, '__name__', None) == MmcvExtFinder.__name__ for finder in sys.meta_path):
+        return False
+    sys.meta_path.append(MmcvExtFinder)
+    return True

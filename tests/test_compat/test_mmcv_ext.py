@@ -254,8 +254,20 @@ def test_says_so_once() -> None:
 def test_import_after_mmdet_warns(caplog, monkeypatch) -> None:
     monkeypatch.setitem(sys.modules, 'mmdet.structures', object())
     monkeypatch.delitem(sys.modules, 'mmcv._ext', raising=False)
+    others = [finder for finder in sys.meta_path if getattr(finder, '__name__', None) != 'MmcvExtFinder']
+    monkeypatch.setattr(sys, 'meta_path', list(others))
 
     install()
 
     assert 'mmdet was imported before mmlocalmamba' in caplog.text
     assert 'python -m mmlocalmamba.compat enable' in caplog.text
+    assert sys.meta_path == [*others, MmcvExtFinder]
+
+
+def test_import_after_mmdet_is_fine_where_the_stand_in_was_in_place(caplog, monkeypatch) -> None:
+    monkeypatch.setitem(sys.modules, 'mmdet.structures', object())
+    monkeypatch.delitem(sys.modules, 'mmcv._ext', raising=False)
+
+    install()
+
+    assert caplog.text == ''

@@ -1,6 +1,7 @@
 """The backbones in configs of others, and others' inferencers with our configs: other folders, nothing imported."""
 
 import json
+import os
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -11,6 +12,7 @@ import pytest
 
 import mmlocalmamba  # noqa: F401  before mmdet
 from mmlocalmamba.compat.startup import enable
+from mmlocalmamba.compat.torch_load import FORCE_SAFE
 from mmlocalmamba.engine.cli import make_runner
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -113,6 +115,9 @@ def test_a_backbone_trains_in_a_config_that_the_mm_packages_ship(name, change, s
     assert lines['unmoved'] == '[]'
 
 
+# With it, no loader can fall back to full unpickling.
+SAFELY = {'env': {**os.environ, FORCE_SAFE: '1'}}
+
 INFER_DET = """
 from mmdet.apis import DetInferencer
 
@@ -157,7 +162,7 @@ def test_det_inferencer_takes_our_configs(first, trained, tmp_path):
     paths = trained('det')
     folder = tmp_path / 'elsewhere'
     folder.mkdir()
-    done = run(first + INFER_DET.format(**paths), folder)
+    done = run(first + INFER_DET.format(**paths), folder, **SAFELY)
     assert 'do not match exactly' not in done.stdout + done.stderr  # mmengine's word for weights that do not fit
     (prediction,) = (folder / 'out/preds').glob('*.json')
     found = json.loads(prediction.read_text())
@@ -172,7 +177,7 @@ def test_mmseg_inferencer_takes_our_configs(trained, tmp_path):
     paths = trained('seg')
     folder = tmp_path / 'elsewhere'
     folder.mkdir()
-    done = run(INFER_SEG.format(**paths), folder)
+    done = run(INFER_SEG.format(**paths), folder, **SAFELY)
     assert 'do not match exactly' not in done.stdout + done.stderr
     size = cv2.imread(paths['image']).shape[:2]
     (prediction,) = (folder / 'out/pred').glob('*.png')

@@ -22,6 +22,7 @@ VARIABLES = {
     'bbox_heads',
     'candidates',
     'crop_size',
+    'custom_imports',
     'data_root',
     'dataset_type',
     'ffn',
