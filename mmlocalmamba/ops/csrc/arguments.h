@@ -18,7 +18,7 @@ struct Tokens {
 struct ScanArguments {
   Dtype dtype;  // of u, dt, y and their gradients; everything else is in the compute type: double for double, else float
   bool spatial;  // rows are tokens to be gathered by order; otherwise rows are positions in scan order
-  int64_t batch, directions, rows, length, tokens, channels, states;
+  int64_t batch, directions, rows, length, channels, states;
   const int32_t* order;  // (directions, length)
   Tokens u, dt, B, C, y;
   const void *A, *D, *dt_bias;  // (directions, channels, states), (directions, channels) twice; contiguous

@@ -50,7 +50,7 @@ void run_merge_backward(const MergeArguments& args, int64_t first, int64_t last)
 
 int64_t run_block(Dtype dtype) { return dtype == Dtype::kDouble ? DoubleSimd::kWidth : FloatSimd::kWidth; }
 
-// n is a multiple of no width: the rest is padded.
+// n need not be a multiple of the width.
 void run_exp2(const float* x, float* y, int64_t n) {
   for (int64_t i = 0; i < n; i += FloatSimd::kWidth) {
     const int lanes = int(smaller(FloatSimd::kWidth, n - i));

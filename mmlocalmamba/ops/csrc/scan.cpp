@@ -34,7 +34,6 @@ struct Inputs {
     args.directions = A.size(0);
     args.states = A.size(2);
     args.length = order.size(1);
-    args.tokens = num_tokens;
     args.order = order.data_ptr<int32_t>();
     args.u = tokens(u);
     args.dt = tokens(dt);

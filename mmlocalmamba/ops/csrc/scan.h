@@ -74,7 +74,7 @@ struct Chunk {
   using T = typename Simd::Value;
   V u[kChunk], raw_dt[kChunk], dt[kChunk], du[kChunk];
   const T *B[kChunk], *C[kChunk];
-  bool padding[kChunk];
+  bool padding[kChunk];  // without values: never in scan order, where every position has its row
   int size;
 
   template <class S>
@@ -152,10 +152,7 @@ void scan_forward_block(const Block<Simd>& block) {
       T* kept = block.checkpoint(first / kChunk);
       for (int64_t n = 0; n < states; ++n) store_row<T, Simd>(kept + n * args.channels, state[n], block.lanes);
     }
-    for (int t = 0; t < chunk.size; ++t) {
-      y[t] = block.D * chunk.u[t];
-      chunk.padding[t] = chunk.padding[t] && args.spatial;
-    }
+    for (int t = 0; t < chunk.size; ++t) y[t] = block.D * chunk.u[t];
     int64_t n = 0;
     for (; n + SIMD_STATES <= states; n += SIMD_STATES)
       scan_states<Simd>(chunk, block.A2.data(), state.data(), pad_decay.data(), n, y,
