@@ -19,15 +19,15 @@ def check_versions(supported: dict[tuple[str, ...], tuple[str, str]]) -> None:
                 found = version(name)
             except PackageNotFoundError:
                 continue
-            if not _numbers(lowest) <= _numbers(found) < _numbers(too_new):
+            if not release_numbers(lowest) <= release_numbers(found) < release_numbers(too_new):
                 raise ImportError(
                     f'mmlocalmamba works with {name}>={lowest},<{too_new}, but {name}=={found} is installed. '
                     f'Install one that fits: pip install "{name}>={lowest},<{too_new}"'
                 )
 
 
-def _numbers(text: str) -> tuple[int, ...]:
-    """Release numbers of a version: '2.14.1+cu130' -> (2, 14, 1), '1.0.0rc4' -> (1, 0, 0)."""
+def release_numbers(text: str) -> tuple[int, ...]:
+    """Give the release numbers of a version: '2.14.1+cu130' -> (2, 14, 1), '1.0.0rc4' -> (1, 0, 0)."""
     release = text.split('+')[0].split('.')
     digits = [''.join(takewhile(str.isdigit, part)) for part in release]
     return tuple(int(part) for part in takewhile(bool, digits))

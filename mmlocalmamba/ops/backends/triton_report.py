@@ -11,6 +11,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from mmlocalmamba.compat.versions import release_numbers
+
 _TYPES = {'float32': 'fp32', 'float16': 'fp16', 'bfloat16': 'bf16'}
 _TOKENS = {'u', 'dt', 'B', 'C', 'y', 'grad', 'd_u', 'd_dt'}
 _FULL = {'A', 'D', 'dt_bias', 'states', 'dt_sums', 'tiles', 'grad_tiles', 'd_B', 'd_C', 'd_D', 'd_dt_bias'}
@@ -102,7 +104,7 @@ def check_compiler() -> None:
         found = version('triton')
     except PackageNotFoundError as error:
         raise RuntimeError('compiling the kernels ahead of time wants triton >= 3.3: pip install triton') from error
-    if tuple(int(number) for number in found.split('.')[:2]) < (3, 3):
+    if release_numbers(found) < (3, 3):
         raise RuntimeError(f'compiling the kernels ahead of time wants triton >= 3.3, but {found} is installed')
 
 
