@@ -29,12 +29,16 @@ class SCAttn(nn.Module):
     def __init__(self, dim: int, reduction: int = 8, spatial: bool = False) -> None:
         super().__init__()
         hidden = max(dim // reduction, 1)
-        self.spatial = spatial
         self.norm = nn.LayerNorm(dim)
         self.global_reduce = nn.Linear(dim, hidden)
         self.channel_select = nn.Linear(hidden, dim)
         self.local_reduce = nn.Linear(dim, hidden) if spatial else None
         self.spatial_select = nn.Linear(2 * hidden, 1) if spatial else None
+
+    @property
+    def spatial(self) -> bool:
+        """Whether there is a spatial gate."""
+        return self.spatial_select is not None
 
     def channel_weights(self) -> list[Tensor]:
         """Give what the channel gate consists of, as :func:`mmlocalmamba.ops.merge_scans` takes it."""
