@@ -4,8 +4,7 @@ Every operation's own time counts for one part. The scan goes by the operation's
 inside the patch embedding and merging, or inside SCAttn and the sum over directions, counts for these, and the rest by
 the names of operations; an operation without a rule counts for the one that it is a part of, so that a copy inside of a
 matrix product is a copy, but a view there is a part of the product. A backward operation is taken to be where its
-forward was. What no rule knows is the rest, Python and the
-autograd engine included.
+forward was. What no rule knows is the rest, Python and the autograd engine included.
 """
 
 from __future__ import annotations
@@ -186,7 +185,7 @@ def part_of(chain: list[FunctionEvent], creator: FunctionEvent | None = None) ->
 
 def _rule(name: str) -> str | None:
     if 'mmlocalmamba' in name:  # our operations, and what torch.library makes of them
-        for word, part in (('selective_scan', 'scan'), ('conv', 'convolution'), ('norm', 'norms')):
+        for word, part in (('selective_scan', 'scan'), ('conv', 'convolution')):
             if word in name:
                 return part
         return None

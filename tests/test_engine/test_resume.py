@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from mmlocalmamba.compat.torch_load import register_safe_globals
 from mmlocalmamba.engine.cli import make_runner
 
 from .small_runs import BACKBONES, small_config, unformatted, write_data
@@ -34,7 +35,8 @@ def train(cfg, loop: str, end: int, resume: bool = False) -> dict:
     cfg.custom_hooks = [*cfg.custom_hooks, dict(type='EMAHook', momentum=0.1)]
     with unformatted:
         make_runner(cfg).train()
-    return torch.load(Path(cfg.work_dir) / f'{loop}_{end}.pth', weights_only=False)
+    register_safe_globals()
+    return torch.load(Path(cfg.work_dir) / f'{loop}_{end}.pth', weights_only=True)
 
 
 def assert_same(a, b, name: str) -> None:
