@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from .backends import backend_for, load_backend
+from .backends import backend_for, load_backend, takes_low_rank
 
 
 def local_selective_scan(
@@ -17,6 +17,7 @@ def local_selective_scan(
     order: Tensor,
     num_tokens: int | None = None,
     backend: str | None = None,
+    dt_weight: Tensor | None = None,
 ) -> Tensor:
     r"""Scan the tokens of a map along K directions, and give each token's outputs at its own place.
 
@@ -30,11 +31,15 @@ def local_selective_scan(
     the op; padding has ``u = B = C = dt = 0``, so that the state decays over it. *Scan order* (4 dimensions): gathered
     already, each direction with its own ``u``, padding included with the values it carries.
 
+    With ``dt_weight``, step sizes come at low rank, before their projection (paper section 3.2): dt = dt_weight dt. The
+    compiled CPU kernels then never store them for every channel; for other back ends they are expanded first.
+
     Any input may be non-contiguous. Inside autocast the scan runs in float32.
 
     Args:
         u: Input, (Bt, L, D) or (Bt, L_scan, K, D); float32, float64, bfloat16 or float16.
-        dt: Step sizes before bias and softplus, (Bt, L or L_scan, K, D); dtype of ``u``.
+        dt: Step sizes before bias and softplus, (Bt, L or L_scan, K, D), or with ``dt_weight`` (..., K, R); dtype of
+            ``u``.
         A: State decay rates, negative, (K, D, N); float32 (float64 with float64 inputs).
         B: Input matrix, (Bt, L or L_scan, K, N); dtype of ``u``.
         C: Output matrix, (Bt, L or L_scan, K, N); dtype of ``u``.
@@ -43,6 +48,7 @@ def local_selective_scan(
         order: int32 (K, L_scan) from :func:`mmlocalmamba.scan.scan_orders`: token index, or -1 for padding.
         num_tokens: Number of tokens L. Needed in scan order form; taken from ``u`` otherwise.
         backend: Name of a back end, or 'auto'. Default: see :func:`mmlocalmamba.ops.backend_for`.
+        dt_weight: Projection of the step sizes, (K, D, R), any of these dtypes. Default: they are not of low rank.
 
     Returns:
         y, (Bt, K, L, D), dtype of ``u`` (float32 inside autocast).
@@ -51,6 +57,9 @@ def local_selective_scan(
         ValueError: If shapes or dtypes do not fit together, naming the argument.
         RuntimeError: If the back end that was asked for cannot run.
     """
+    _check(u, dt, A, B, C, D, dt_bias, order, dt_weight)
+    if dt_weight is not None and not takes_low_rank(u.device, backend):
+        dt, dt_weight = _expand_steps(dt, dt_weight), None
     if torch.is_autocast_enabled(u.device.type):
         u, dt, B, C = (x.float() if x.dtype in (torch.float16, torch.bfloat16) else x for x in (u, dt, B, C))
     if num_tokens is None:
@@ -59,14 +68,31 @@ def local_selective_scan(
                 'tokens in scan order (u has 4 dimensions) need num_tokens, the number of tokens of the map'
             )
         num_tokens = u.shape[1]
-    _check(u, dt, A, B, C, D, dt_bias, order)
-    inputs = (u, dt, A, B, C, D, dt_bias)
-    keep_states = torch.is_grad_enabled() and any(x.requires_grad for x in inputs)
+    inputs = (u, dt, A, B, C, D, dt_bias, dt_weight)
+    keep_states = torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in inputs)
     with torch.autocast(u.device.type, enabled=False):
         return _selective_scan(*inputs, order, num_tokens, keep_states, backend or '')[0]
 
 
-def _check(u: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, dt_bias: Tensor, order: Tensor) -> None:
+def _expand_steps(dt: Tensor, dt_weight: Tensor) -> Tensor:
+    """Project step sizes of low rank (Bt, L, K, R) by weights (K, D, R); returns (Bt, L, K, D), dtype of ``dt``."""
+    batch, length, directions, _ = dt.shape
+    low = dt.flatten(0, 1).transpose(0, 1)  # (K, Bt * L, R)
+    expanded = torch.bmm(low, dt_weight.to(dt.dtype).transpose(1, 2))
+    return expanded.view(directions, batch, length, -1).permute(1, 2, 0, 3)
+
+
+def _check(
+    u: Tensor,
+    dt: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor,
+    dt_bias: Tensor,
+    order: Tensor,
+    dt_weight: Tensor | None,
+) -> None:
     if u.dim() not in (3, 4):
         raise ValueError(f'u must be (Bt, L, D) or (Bt, L_scan, K, D), got {tuple(u.shape)}')
     if A.dim() != 3 or order.dim() != 2:
@@ -75,13 +101,15 @@ def _check(u: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, dt
     directions, _, d_state = A.shape
     wanted = {
         'A': (A, (directions, channels, d_state)),
-        'dt': (dt, (batch, length, directions, channels)),
+        'dt': (dt, (batch, length, directions, channels if dt_weight is None else dt_weight.shape[-1])),
         'B': (B, (batch, length, directions, d_state)),
         'C': (C, (batch, length, directions, d_state)),
         'D': (D, (directions, channels)),
         'dt_bias': (dt_bias, (directions, channels)),
         'order': (order, (directions, length if u.dim() == 4 else order.shape[1])),
     }
+    if dt_weight is not None:
+        wanted['dt_weight'] = (dt_weight, (directions, channels, dt_weight.shape[-1]))
     if u.dim() == 4:
         wanted['u'] = (u, (batch, length, directions, channels))
     for name, (value, shape) in wanted.items():
@@ -112,17 +140,19 @@ def _selective_scan(
     C: Tensor,
     D: Tensor,
     dt_bias: Tensor,
+    dt_weight: Tensor | None,
     order: Tensor,
     num_tokens: int,
     keep_states: bool,
     backend: str,
 ) -> tuple[Tensor, Tensor]:
     chosen = load_backend(backend_for(u.device, backend))
-    return chosen.forward(u, dt, A, B, C, D, dt_bias, order, num_tokens, keep_states)
+    low_rank = [] if dt_weight is None else [dt_weight]
+    return chosen.forward(u, dt, A, B, C, D, dt_bias, order, num_tokens, keep_states, *low_rank)
 
 
 @_selective_scan.register_fake
-def _(u, dt, A, B, C, D, dt_bias, order, num_tokens, keep_states, backend):  # type: ignore[no-untyped-def]
+def _(u, dt, A, B, C, D, dt_bias, dt_weight, order, num_tokens, keep_states, backend):  # type: ignore[no-untyped-def]
     chosen = load_backend(backend_for(u.device, backend))
     states = A.new_empty(chosen.states_shape(u, A, order) if keep_states else (0,))
     return u.new_empty(u.shape[0], order.shape[0], num_tokens, u.shape[-1]), states
@@ -138,18 +168,22 @@ def _selective_scan_backward(
     C: Tensor,
     D: Tensor,
     dt_bias: Tensor,
+    dt_weight: Tensor | None,
     order: Tensor,
     states: Tensor,
     num_tokens: int,
     backend: str,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     chosen = load_backend(backend_for(u.device, backend))
-    return chosen.backward(grad_y, u, dt, A, B, C, D, dt_bias, order, states, num_tokens)
+    low_rank = [] if dt_weight is None else [dt_weight]
+    grads = chosen.backward(grad_y, u, dt, A, B, C, D, dt_bias, order, states, num_tokens, *low_rank)
+    return (*grads, u.new_empty(0)) if dt_weight is None else grads
 
 
 @_selective_scan_backward.register_fake
-def _(grad_y, u, dt, A, B, C, D, dt_bias, order, states, num_tokens, backend):  # type: ignore[no-untyped-def]
-    return tuple(x.new_empty(x.shape) for x in (u, dt, A, B, C, D, dt_bias))
+def _(grad_y, u, dt, A, B, C, D, dt_bias, dt_weight, order, states, num_tokens, backend):  # type: ignore[no-untyped-def]
+    grads = tuple(x.new_empty(x.shape) for x in (u, dt, A, B, C, D, dt_bias))
+    return *grads, u.new_empty(0) if dt_weight is None else dt_weight.new_empty(dt_weight.shape)
 
 
 def _setup_context(ctx, inputs, output) -> None:  # type: ignore[no-untyped-def]
@@ -161,8 +195,8 @@ def _setup_context(ctx, inputs, output) -> None:  # type: ignore[no-untyped-def]
 
 def _backward(ctx, grad_y, _grad_states):  # type: ignore[no-untyped-def]
     *tensors, states = ctx.saved_tensors
-    grads = _selective_scan_backward(grad_y, *tensors, states, ctx.num_tokens, ctx.backend)
-    return *grads, None, None, None, None
+    *grads, grad_dt_weight = _selective_scan_backward(grad_y, *tensors, states, ctx.num_tokens, ctx.backend)
+    return *grads, None if tensors[7] is None else grad_dt_weight, None, None, None, None
 
 
 def _no_double_backward(ctx, *_grads):  # type: ignore[no-untyped-def]

@@ -82,7 +82,7 @@ class SS2D(nn.Module):
             width: Columns of the map.
             draw: The directions to scan along. Default: all.
         """
-        batch, length, inner = x.shape
+        batch, length, _ = x.shape
         names = self.directions if draw is None else [self.directions[k] for k in draw.branches]
         directions = len(names)
         x_proj_weight, dt_proj_weight, A_log, D, dt_proj_bias = select_branches(
@@ -90,15 +90,15 @@ class SS2D(nn.Module):
         )
         projected = F.linear(x, x_proj_weight.flatten(0, 1)).view(batch, length, directions, -1)
         dt, B, C = projected.split([self.dt_rank, self.d_state, self.d_state], -1)
-        dt = torch.bmm(dt.flatten(0, 1).transpose(0, 1), dt_proj_weight.to(dt.dtype).transpose(1, 2))
         parameters = torch.promote_types(D.dtype, torch.float32)
         return local_selective_scan(
             x.to(dt.dtype),
-            dt.view(directions, batch, length, inner).permute(1, 2, 0, 3),
+            dt,
             negative_a(A_log),
             B,
             C,
             D.to(parameters),
             dt_proj_bias.to(parameters),
             scan_orders(names, height, width, device=x.device),
+            dt_weight=dt_proj_weight,
         )

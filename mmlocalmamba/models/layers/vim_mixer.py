@@ -99,9 +99,8 @@ class VimMixer(nn.Module):
         batch, length, directions, _ = u.shape
         tokens = u.flatten(0, 1).transpose(0, 1)  # (K, B * L_scan, D)
         projected = torch.bmm(tokens, x_proj_weight.to(u.dtype).transpose(1, 2))
+        projected = projected.view(directions, batch, length, -1).permute(1, 2, 0, 3)
         dt, B, C = projected.split([self.dt_rank, self.d_state, self.d_state], -1)
-        dt = torch.bmm(dt, dt_proj_weight.to(dt.dtype).transpose(1, 2))
-        dt, B, C = (t.view(directions, batch, length, -1).permute(1, 2, 0, 3) for t in (dt, B, C))
         parameters = torch.promote_types(D.dtype, torch.float32)
         return local_selective_scan(
             u.to(dt.dtype),
@@ -113,4 +112,5 @@ class VimMixer(nn.Module):
             dt_proj_bias.to(parameters),
             order,
             num_tokens=x.shape[1],
+            dt_weight=dt_proj_weight,
         )

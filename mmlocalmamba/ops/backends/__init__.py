@@ -2,7 +2,7 @@
 
 A back end is a module of this package with four functions: ``why_not(device_type)`` says in a sentence why it cannot
 run there (None if it can), ``states_shape(u, A, order)`` gives the shape of what its forward keeps for its backward,
-and ``forward`` and ``backward`` do the work. ``auto`` takes the first of the device's list that can run. A back end
+and ``forward`` and ``backward`` do the work; ``LOW_RANK_DT``, if there, says that they take a ``dt_weight``. ``auto`` takes the first of the device's list that can run. A back end
 that was asked for by name runs or raises: there is no quiet way from a fast one to a slow one. GPU kernels are compared
 with the reference on each device before their first use (see :mod:`.self_check`).
 """
@@ -79,6 +79,12 @@ def backend_for(device: torch.device | str = 'cpu', name: str | None = None) -> 
 def has_cpu_kernels(device: torch.device) -> bool:
     """Tell whether the compiled CPU kernels work on a device; torch.compile takes the answer for granted."""
     return backend_for(device) == 'cpu'
+
+
+@torch.compiler.assume_constant_result
+def takes_low_rank(device: torch.device, name: str | None = None) -> bool:
+    """Tell whether a device's back end takes step sizes of low rank; torch.compile takes the answer for granted."""
+    return getattr(load_backend(backend_for(device, name)), 'LOW_RANK_DT', False)
 
 
 @lru_cache(maxsize=64)

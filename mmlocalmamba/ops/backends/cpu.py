@@ -16,6 +16,9 @@ from torch import Tensor
 CHUNK = 32
 """Tokens after which a state is kept for the backward; kChunk of csrc/arguments.h."""
 
+LOW_RANK_DT = True
+"""Whether step sizes may come at low rank, with their projection's weight; they are expanded inside, and never stored."""
+
 _HOW = (
     'install a C++ compiler (Debian, Ubuntu: apt-get install g++; macOS: xcode-select --install) and run '
     '`pip install -e . --no-build-isolation` in a checkout of mmlocalmamba'
@@ -58,9 +61,10 @@ def forward(
     order: Tensor,
     num_tokens: int,
     keep_states: bool,
+    dt_weight: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Scan; returns y and, if asked to keep them, the states before each chunk."""
-    return extension().scan_forward(u, dt, A, B, C, D, dt_bias, order, num_tokens, keep_states)
+    return extension().scan_forward(u, dt, A, B, C, D, dt_bias, order, num_tokens, keep_states, dt_weight)
 
 
 def backward(
@@ -75,6 +79,8 @@ def backward(
     order: Tensor,
     states: Tensor,
     num_tokens: int,
+    dt_weight: Tensor | None = None,
 ) -> tuple[Tensor, ...]:
-    """Compute the states again, and run the recurrence backwards; returns the gradients of the seven tensors."""
-    return tuple(extension().scan_backward(grad_y, u, dt, A, B, C, D, dt_bias, order, states, num_tokens))
+    """Compute the states again, and run the recurrence backwards; returns the gradients of the seven or eight tensors."""
+    inputs = (u, dt, A, B, C, D, dt_bias, order, states, num_tokens, dt_weight)
+    return tuple(extension().scan_backward(grad_y, *inputs))

@@ -19,15 +19,19 @@ struct ScanArguments {
   Dtype dtype;  // of u, dt, y and their gradients; everything else is in the compute type: double for double, else float
   bool spatial;  // rows are tokens to be gathered by order; otherwise rows are positions in scan order
   int64_t batch, directions, rows, length, channels, states;
+  int64_t rank;  // of the step sizes, which dt_low times dt_weight then gives; 0: dt has one per channel
   const int32_t* order;  // (directions, length)
-  Tokens u, dt, B, C, y;
+  Tokens u, dt, dt_low, B, C, y;
   const void *A, *D, *dt_bias;  // (directions, channels, states), (directions, channels) twice; contiguous
+  const void* dt_weight;        // (directions, channels, rank)
   void* checkpoints;            // (batch, directions, chunks, states, channels): states before each chunk, or null
+  int64_t group;                // channel blocks that a task of the forward takes along a sequence together
   // For the backward.
   Tokens grad_y, grad_u, grad_dt;
   void *grad_B, *grad_C;  // (parts, batch, rows, directions, states): one part per group of channel blocks, zeroed
-  void *grad_A, *grad_D, *grad_dt_bias;  // (batch, ...) as A, D and dt_bias
-  int64_t parts;
+  void* grad_dt_low;      // the same, with padded_rank features
+  void *grad_A, *grad_D, *grad_dt_bias, *grad_dt_weight;  // (batch, ...) as A, D, dt_bias and dt_weight
+  int64_t parts, padded_rank;                             // the latter a multiple of a vector's width
 };
 
 struct ConvArguments {
@@ -62,7 +66,7 @@ constexpr int64_t kChunk = 32;
 // depend on which thread does it.
 struct Kernels {
   const char* name;
-  void (*scan_forward)(const ScanArguments&, int64_t first, int64_t last);   // batch x directions x channel blocks
+  void (*scan_forward)(const ScanArguments&, int64_t first, int64_t last);   // batch x directions x groups of blocks
   void (*scan_backward)(const ScanArguments&, int64_t first, int64_t last);  // batch x parts
   void (*conv_forward)(const ConvArguments&, int64_t first, int64_t last);   // batch x directions x channel blocks
   void (*conv_backward)(const ConvArguments&, int64_t first, int64_t last);  // batch x channel blocks

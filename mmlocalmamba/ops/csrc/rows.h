@@ -7,12 +7,23 @@
 template <class T>
 class Array {
  public:
-  explicit Array(int64_t size, const T& value = T()) : data_(static_cast<T*>(allocate(size))) {
+  explicit Array(int64_t size, const T& value = T()) : data_(allocate(size)), size_(size) {
     for (int64_t i = 0; i < size; ++i) data_[i] = value;
   }
-  ~Array() { ::operator delete(data_, std::align_val_t(kAlignment)); }
+  // Its i-th element is make(i).
+  template <class Make, class = decltype(std::declval<const Make&>()(int64_t(0)))>
+  Array(int64_t size, const Make& make) : data_(allocate(size)), size_(size) {
+    for (int64_t i = 0; i < size; ++i) new (data_ + i) T(make(i));
+  }
+  ~Array() {
+    for (int64_t i = 0; i < size_; ++i) data_[i].~T();
+    ::operator delete(data_, std::align_val_t(kAlignment));
+  }
   Array(const Array&) = delete;
   Array& operator=(const Array&) = delete;
+  int64_t size() const { return size_; }
+  T* begin() { return data_; }
+  T* end() { return data_ + size_; }
   T* data() { return data_; }
   const T* data() const { return data_; }
   T& operator[](int64_t i) { return data_[i]; }
@@ -20,10 +31,11 @@ class Array {
 
  private:
   static constexpr size_t kAlignment = 64;
-  static void* allocate(int64_t size) {
-    return ::operator new(sizeof(T) * static_cast<size_t>(size), std::align_val_t(kAlignment));
+  static T* allocate(int64_t size) {
+    return static_cast<T*>(::operator new(sizeof(T) * static_cast<size_t>(size), std::align_val_t(kAlignment)));
   }
   T* data_;
+  int64_t size_;
 };
 
 #if defined(__GNUC__)

@@ -1,171 +1,275 @@
-// The selective scan of one block of channels (a vector of them), forward and backward.
+// The selective scan of a group of channel blocks (vectors of channels), forward and backward.
 //
-// Included once per instruction set, after rows.h. A sequence is walked in chunks of kChunk tokens: first everything
-// that does not depend on the state is computed for the chunk, which also overlaps the cache misses of gathering; then
-// the states are taken a group at a time, so that they stay in registers over the chunk.
+// Included once per instruction set, after rows.h. A sequence is walked in chunks of kChunk tokens by all blocks of a
+// group together, so that what they share of a token is read once. In each chunk first comes everything that does not
+// depend on the state, which also overlaps the cache misses of gathering; then the states are taken a few at a time, so
+// that they stay in registers over the chunk.
 
+// One direction of one sample.
+template <class Simd>
+struct Sequence {
+  using T = typename Simd::Value;
+  const ScanArguments& args;
+  int64_t batch, direction;
+  const int32_t* order;
+  int64_t length;
+  Array<T> zeros;
+
+  Sequence(const ScanArguments& a, int64_t b, int64_t k)
+      : args(a), batch(b), direction(k), zeros(a.states > a.rank ? a.states : a.rank) {
+    order = a.order + k * a.length;
+    length = length_without_tail(order, a.length);
+  }
+  // The row of tokens that position l of the scan reads, -1 for padding without values.
+  int64_t row(int64_t l) const { return args.spatial ? order[l] : l; }
+};
+
+// The parameters of a block of channels.
 template <class Simd>
 struct Block {
   using V = typename Simd::Vector;
   using T = typename Simd::Value;
-  const ScanArguments& args;
-  int64_t batch, direction, channel;
+  const Sequence<Simd>& sequence;
+  int64_t channel;
   int lanes;
-  const int32_t* order;
-  int64_t length;
-  Array<T> zeros;
   Array<V> A2;  // A / ln 2, for exp2
+  Array<V> dt_weight;
   V dt_bias, D;
 
-  Block(const ScanArguments& a, int64_t b, int64_t k, int64_t block)
-      : args(a), batch(b), direction(k), channel(block * Simd::kWidth), zeros(a.states), A2(a.states) {
+  Block(const Sequence<Simd>& of, int64_t index)
+      : sequence(of), channel(index * Simd::kWidth), A2(of.args.states), dt_weight(of.args.rank) {
+    const ScanArguments& a = of.args;
     lanes = int(smaller(Simd::kWidth, a.channels - channel));
-    order = a.order + k * a.length;
-    length = length_without_tail(order, a.length);
     load_transposed<Simd>(static_cast<const T*>(a.A) + parameter() * a.states, a.states, lanes, A2.data());
     for (int64_t n = 0; n < a.states; ++n) A2[n] = A2[n] * Simd::set(T(1.4426950408889634));
+    if (a.rank > 0)
+      load_transposed<Simd>(static_cast<const T*>(a.dt_weight) + parameter() * a.rank, a.rank, lanes, dt_weight.data());
     dt_bias = load_row<T, Simd>(static_cast<const T*>(a.dt_bias) + parameter(), lanes);
     D = load_row<T, Simd>(static_cast<const T*>(a.D) + parameter(), lanes);
   }
-  int64_t parameter() const { return direction * args.channels + channel; }
-  int64_t slot() const { return batch * args.directions * args.channels + parameter(); }  // of a sum per sample
-  // The row of tokens that position l of the scan reads, -1 for padding without values.
-  int64_t row(int64_t l) const { return args.spatial ? order[l] : l; }
-  T* checkpoint(int64_t chunk) const {
+  int64_t parameter() const { return sequence.direction * sequence.args.channels + channel; }
+  // of a sum per sample
+  int64_t slot() const { return sequence.batch * sequence.args.directions * sequence.args.channels + parameter(); }
+  T* checkpoint(int64_t first) const {
+    const ScanArguments& args = sequence.args;
     const int64_t chunks = (args.length + kChunk - 1) / kChunk;
-    const int64_t index = ((batch * args.directions + direction) * chunks + chunk) * args.states;
-    return static_cast<T*>(args.checkpoints) + index * args.channels + channel;
+    const int64_t index = (sequence.batch * args.directions + sequence.direction) * chunks + first / kChunk;
+    return static_cast<T*>(args.checkpoints) + index * args.states * args.channels + channel;
   }
 };
 
-// Where a block's tokens are: kept apart from the arguments so that the compiler sees that no store changes it.
+// Where a sequence's features are, from the given one on: kept apart from the arguments so that the compiler sees that
+// no store changes it.
 template <class S>
 struct Rows {
   S* data;
   int64_t stride;
-  Rows(const Tokens& tokens, int64_t batch, int64_t direction, int64_t channel)
-      : data(at<S>(tokens, batch, 0, direction) + channel), stride(tokens.row) {}
+  template <class Simd>
+  Rows(const Tokens& tokens, const Sequence<Simd>& of, int64_t feature)
+      : data(at<S>(tokens, of.batch, 0, of.direction) + feature), stride(tokens.row) {}
   INLINE S* operator[](int64_t row) const { return data + row * stride; }
 };
 
-// Ask for the cache lines of a chunk's tokens while another chunk is being computed: rows in scan order are out of the
-// hardware's sight. y is what the tokens' outputs are written to, or their gradients read from.
+// What all channels share of a chunk's tokens.
+template <class Simd>
+struct SharedRows {
+  using T = typename Simd::Value;
+  int64_t first;
+  int size;
+  int64_t row[kChunk];
+  int32_t token[kChunk];
+  const T *B[kChunk], *C[kChunk], *dt_low[kChunk];
+
+  INLINE void gather(const Sequence<Simd>& sequence, int64_t from) {
+    const ScanArguments& args = sequence.args;
+    const Rows<const T> B_rows(args.B, sequence, 0), C_rows(args.C, sequence, 0), low_rows(args.dt_low, sequence, 0);
+    const T* const zeros = sequence.zeros.data();
+    first = from;
+    size = int(smaller(kChunk, sequence.length - first));
+    for (int t = 0; t < size; ++t) {
+      const int64_t at = sequence.row(first + t);
+      row[t] = at;
+      token[t] = sequence.order[first + t];
+      B[t] = at < 0 ? zeros : B_rows[at];
+      C[t] = at < 0 ? zeros : C_rows[at];
+      dt_low[t] = at < 0 ? zeros : low_rows[at];
+    }
+  }
+};
+
+// Ask for the cache lines of a chunk while another one is being computed: rows in scan order are out of the hardware's
+// sight.
+template <class Simd>
+INLINE void prefetch_shared(const Sequence<Simd>& sequence, int64_t first) {
+  using T = typename Simd::Value;
+  const ScanArguments& args = sequence.args;
+  if (first < 0) return;
+  const Rows<const T> B(args.B, sequence, 0), C(args.C, sequence, 0), low(args.dt_low, sequence, 0);
+  const int64_t last = smaller(first + kChunk, sequence.length), states = args.states - 1;
+  for (int64_t l = first; l < last; ++l) {
+    const int64_t row = sequence.row(l);
+    if (row < 0) continue;
+    PREFETCH(B[row]);
+    PREFETCH(B[row] + states);
+    PREFETCH(C[row]);
+    PREFETCH(C[row] + states);
+    if (args.rank > 0) PREFETCH(low[row]);
+  }
+}
+
+// y is what the tokens' outputs are written to, or their gradients read from.
 template <class Simd, class S>
 INLINE void prefetch(const Block<Simd>& block, int64_t first, const Tokens& y) {
-  const ScanArguments& args = block.args;
+  const Sequence<Simd>& sequence = block.sequence;
+  const ScanArguments& args = sequence.args;
   if (first < 0) return;
-  const Rows<const S> u(args.u, block.batch, block.direction, block.channel),
-      dt(args.dt, block.batch, block.direction, block.channel), other(y, block.batch, block.direction, block.channel);
-  const int64_t last = smaller(first + kChunk, block.length);
+  const bool full = args.rank == 0;
+  const Rows<const S> u(args.u, sequence, block.channel), other(y, sequence, block.channel),
+      dt(full ? args.dt : args.u, sequence, block.channel);
+  const int64_t last = smaller(first + kChunk, sequence.length);
   for (int64_t l = first; l < last; ++l) {
-    const int64_t row = block.row(l), token = block.order[l];
-    if (row >= 0) {
-      PREFETCH(u[row]);
-      PREFETCH(dt[row]);
-    }
+    const int64_t row = sequence.row(l), token = sequence.order[l];
+    if (row >= 0) PREFETCH(u[row]);
+    if (row >= 0 && full) PREFETCH(dt[row]);
     if (token >= 0) PREFETCH(other[token]);
   }
 }
 
-// What a chunk's tokens bring into the recurrence.
+// What a chunk's tokens bring into a block's recurrence.
 template <class Simd>
 struct Chunk {
   using V = typename Simd::Vector;
   using T = typename Simd::Value;
   V u[kChunk], raw_dt[kChunk], dt[kChunk], du[kChunk];
-  const T *B[kChunk], *C[kChunk];
-  bool padding[kChunk];  // without values: never in scan order, where every position has its row
-  int size;
 
   template <class S>
-  INLINE void gather(const Block<Simd>& block, int64_t first) {
-    const ScanArguments& args = block.args;
-    const Rows<const S> u_rows(args.u, block.batch, block.direction, block.channel),
-        dt_rows(args.dt, block.batch, block.direction, block.channel);
-    const Rows<const T> B_rows(args.B, block.batch, block.direction, 0), C_rows(args.C, block.batch, block.direction, 0);
-    const int count = int(smaller(kChunk, block.length - first)), lanes = block.lanes;
-    const V bias = block.dt_bias;
-    size = count;
-    for (int t = 0; t < count; ++t) {
-      const int64_t row = block.row(first + t);
-      padding[t] = row < 0;
-      if (row < 0) {
-        u[t] = Simd::set(T(0));
-        raw_dt[t] = bias;
-        B[t] = C[t] = block.zeros.data();
-      } else {
-        u[t] = load_row<S, Simd>(u_rows[row], lanes);
-        raw_dt[t] = bias + load_row<S, Simd>(dt_rows[row], lanes);
-        B[t] = B_rows[row];
-        C[t] = C_rows[row];
-      }
+  INLINE void load(const Block<Simd>& block, const SharedRows<Simd>& rows) {
+    const ScanArguments& args = block.sequence.args;
+    const Rows<const S> u_rows(args.u, block.sequence, block.channel);
+    const int lanes = block.lanes;
+    for (int t = 0; t < rows.size; ++t)
+      u[t] = rows.row[t] < 0 ? Simd::set(T(0)) : load_row<S, Simd>(u_rows[rows.row[t]], lanes);
+    if (args.rank > 0) {
+      int t = 0;
+      for (; t + 8 <= rows.size; t += 8) expand(block, rows, t, std::make_integer_sequence<int, 8>());
+      for (; t < rows.size; ++t) expand(block, rows, t, std::integer_sequence<int, 0>());
+    } else {
+      const Rows<const S> dt_rows(args.dt, block.sequence, block.channel);
+      const V bias = block.dt_bias;
+      for (int t = 0; t < rows.size; ++t)
+        raw_dt[t] = rows.row[t] < 0 ? bias : bias + load_row<S, Simd>(dt_rows[rows.row[t]], lanes);
     }
-    for (int t = 0; t < count; ++t) {
+    for (int t = 0; t < rows.size; ++t) {
       const V step = Simd::softplus(raw_dt[t]);
       dt[t] = step;
       du[t] = step * u[t];
     }
   }
+
+ private:
+  // Step sizes of a few tokens from their low-rank form.
+  template <int... I>
+  INLINE void expand(const Block<Simd>& block, const SharedRows<Simd>& rows, int t, std::integer_sequence<int, I...>) {
+    const V* weight = block.dt_weight.data();
+    const int64_t rank = block.dt_weight.size();
+    const T* const low[] = {rows.dt_low[t + I]...};
+    V sum[sizeof...(I)];
+    ((sum[I] = block.dt_bias), ...);
+    for (int64_t r = 0; r < rank; ++r) {
+      const V w = weight[r];
+      ((sum[I] = sum[I] + w * Simd::set(low[I][r])), ...);
+    }
+    ((raw_dt[t + I] = sum[I]), ...);
+  }
 };
 
-// Take G states, from the n-th on, through a chunk; their part of the output is added to y.
-template <class Simd, int... I>
-INLINE void scan_states(const Chunk<Simd>& chunk, const typename Simd::Vector* A2, typename Simd::Vector* state,
-                        const typename Simd::Vector* pad_decay, int64_t n, typename Simd::Vector* y,
-                        std::integer_sequence<int, I...>) {
-  using V = typename Simd::Vector;
-  constexpr int G = sizeof...(I);
-  V h[G];
-  ((h[I] = state[n + I]), ...);
-  for (int t = 0; t < chunk.size; ++t) {
-    if (chunk.padding[t]) {
-      ((h[I] = h[I] * pad_decay[n + I]), ...);
-      continue;
-    }
-    const V dt = chunk.dt[t], du = chunk.du[t];
-    const auto *B = chunk.B[t] + n, *C = chunk.C[t] + n;
-    V even = y[t], odd = Simd::set(0);
-    ((h[I] = Simd::exp2_of_product(dt, A2[n + I]) * h[I] + du * Simd::set(B[I]),
-      (I % 2 ? odd : even) = (I % 2 ? odd : even) + h[I] * Simd::set(C[I])), ...);
-    y[t] = even + odd;
-  }
-  ((state[n + I] = h[I]), ...);
-}
-
-template <class Simd, class S>
-void scan_forward_block(const Block<Simd>& block) {
+// A block on its way along a sequence.
+template <class Simd>
+struct ForwardWalk {
   using V = typename Simd::Vector;
   using T = typename Simd::Value;
-  const ScanArguments& args = block.args;
-  const int64_t states = args.states;
-  Array<V> state(states, Simd::set(0)), pad_decay(states);
-  const V pad_dt = Simd::softplus(block.dt_bias);
-  for (int64_t n = 0; n < states; ++n) pad_decay[n] = Simd::exp2_of_product(pad_dt, block.A2[n]);
+  Block<Simd> block;
+  Array<V> state, pad_decay;
 
-  const Rows<S> outputs(args.y, block.batch, block.direction, block.channel);
-  Chunk<Simd> chunk;
-  V y[kChunk];
-  for (int64_t first = 0; first < block.length; first += kChunk) {
-    chunk.template gather<S>(block, first);
-    prefetch<Simd, S>(block, first + kChunk, args.y);
+  ForwardWalk(const Sequence<Simd>& sequence, int64_t index)
+      : block(sequence, index), state(sequence.args.states, Simd::set(T(0))), pad_decay(sequence.args.states) {
+    const V pad_dt = Simd::softplus(block.dt_bias);
+    for (int64_t n = 0; n < pad_decay.size(); ++n) pad_decay[n] = Simd::exp2_of_product(pad_dt, block.A2[n]);
+  }
+
+  template <class S>
+  INLINE void take(const SharedRows<Simd>& rows) {
+    const ScanArguments& args = block.sequence.args;
+    const int64_t states = args.states;
+    Chunk<Simd> chunk;
+    V y[kChunk];
+    chunk.template load<S>(block, rows);
+    prefetch<Simd, S>(block, rows.first + kChunk, args.y);
     if (args.checkpoints != nullptr) {
-      T* kept = block.checkpoint(first / kChunk);
+      T* kept = block.checkpoint(rows.first);
       for (int64_t n = 0; n < states; ++n) store_row<T, Simd>(kept + n * args.channels, state[n], block.lanes);
     }
-    for (int t = 0; t < chunk.size; ++t) y[t] = block.D * chunk.u[t];
+    for (int t = 0; t < rows.size; ++t) y[t] = block.D * chunk.u[t];
     int64_t n = 0;
     for (; n + SIMD_STATES <= states; n += SIMD_STATES)
-      scan_states<Simd>(chunk, block.A2.data(), state.data(), pad_decay.data(), n, y,
-                        std::make_integer_sequence<int, SIMD_STATES>());
-    for (; n < states; ++n)
-      scan_states<Simd>(chunk, block.A2.data(), state.data(), pad_decay.data(), n, y, std::integer_sequence<int, 0>());
-    for (int t = 0; t < chunk.size; ++t) {
-      const int32_t token = block.order[first + t];
-      if (token >= 0)
-        store_row<S, Simd>(outputs[token], y[t], block.lanes);
+      take_states(chunk, rows, n, y, std::make_integer_sequence<int, SIMD_STATES>());
+    for (; n < states; ++n) take_states(chunk, rows, n, y, std::integer_sequence<int, 0>());
+    const Rows<S> outputs(args.y, block.sequence, block.channel);
+    for (int t = 0; t < rows.size; ++t)
+      if (rows.token[t] >= 0) store_row<S, Simd>(outputs[rows.token[t]], y[t], block.lanes);
+  }
+
+ private:
+  // Take a few states, from the n-th on, through a chunk; their part of the output is added to y.
+  template <int... I>
+  INLINE void take_states(const Chunk<Simd>& chunk, const SharedRows<Simd>& rows, int64_t n, V* y,
+                          std::integer_sequence<int, I...>) {
+    const V* A2 = block.A2.data() + n;
+    V h[sizeof...(I)];
+    ((h[I] = state[n + I]), ...);
+    for (int t = 0; t < rows.size; ++t) {
+      if (rows.row[t] < 0) {
+        ((h[I] = h[I] * pad_decay[n + I]), ...);
+        continue;
+      }
+      const V dt = chunk.dt[t], du = chunk.du[t];
+      const T *B = rows.B[t] + n, *C = rows.C[t] + n;
+      V even = y[t], odd = Simd::set(0);
+      ((h[I] = Simd::exp2_of_product(dt, A2[I]) * h[I] + du * Simd::set(B[I]),
+        (I % 2 ? odd : even) = (I % 2 ? odd : even) + h[I] * Simd::set(C[I])), ...);
+      y[t] = even + odd;
+    }
+    ((state[n + I] = h[I]), ...);
+  }
+};
+
+// Where blocks add up their gradients of what all channels share: one sample and direction of their part.
+template <class T>
+struct PartRows {
+  T *B, *C, *dt_low;
+  int64_t stride, low_stride;
+
+  PartRows(const ScanArguments& args, int64_t part, int64_t batch, int64_t direction)
+      : stride(args.directions * args.states), low_stride(args.directions * args.padded_rank) {
+    const int64_t first = (part * args.batch + batch) * args.rows;
+    B = static_cast<T*>(args.grad_B) + first * stride + direction * args.states;
+    C = static_cast<T*>(args.grad_C) + first * stride + direction * args.states;
+    dt_low = static_cast<T*>(args.grad_dt_low);
+    if (dt_low != nullptr) dt_low += first * low_stride + direction * args.padded_rank;
+  }
+  template <class Simd>
+  INLINE void prefetch(const Sequence<Simd>& sequence, int64_t first) const {
+    if (first < 0) return;
+    const int64_t last = smaller(first + kChunk, sequence.length);
+    for (int64_t l = first; l < last; ++l) {
+      const int64_t row = sequence.row(l);
+      if (row < 0) continue;
+      PREFETCH(B + row * stride);
+      PREFETCH(C + row * stride);
+      if (dt_low != nullptr) PREFETCH(dt_low + row * low_stride);
     }
   }
-}
+};
 
 // Gradients of a chunk's tokens, summed over the states.
 template <class Simd>
@@ -173,168 +277,246 @@ struct ChunkGrads {
   using V = typename Simd::Vector;
   using T = typename Simd::Value;
   V y[kChunk], dt[kChunk], input[kChunk];  // input: of dt * u, before B
-  Array<T> B, C;                           // (kChunk, states), summed over this block's channels
+  Array<T> B, C;                           // (kChunk, states), summed over the block's channels
   explicit ChunkGrads(int64_t states) : B(kChunk * states), C(kChunk * states) {}
 };
 
-// Recompute G states over a chunk from its checkpoint, then run backwards through it.
-template <class Simd, int... I>
-INLINE void scan_states_backward(const Chunk<Simd>& chunk, const typename Simd::Vector* A2,
-                                 const typename Simd::Vector* start, typename Simd::Vector* grad_state,
-                                 typename Simd::Vector* grad_A, int64_t states, int64_t n, ChunkGrads<Simd>& grads,
-                                 std::integer_sequence<int, I...>) {
-  using V = typename Simd::Vector;
-  using T = typename Simd::Value;
-  constexpr int G = sizeof...(I);
-  V decay[kChunk][G], decayed[kChunk][G], h[G], g[G], sum_A[G];
-  ((h[I] = start[n + I]), ...);
-  for (int t = 0; t < chunk.size; ++t) {
-    const V dt = chunk.dt[t], du = chunk.du[t];
-    const T* B = chunk.B[t] + n;
-    ((decay[t][I] = Simd::exp2_of_product(dt, A2[n + I]), decayed[t][I] = decay[t][I] * h[I],
-      h[I] = decayed[t][I] + du * Simd::set(B[I])), ...);
-  }
-  ((g[I] = grad_state[n + I], sum_A[I] = Simd::set(0)), ...);
-  for (int t = chunk.size - 1; t >= 0; --t) {
-    const V dt = chunk.dt[t], du = chunk.du[t], grad_y = grads.y[t];
-    const T *B = chunk.B[t] + n, *C = chunk.C[t] + n;
-    V for_B[G], for_C[G], exponent[G];
-    ((g[I] = g[I] + grad_y * Simd::set(C[I]), for_B[I] = g[I] * du,
-      for_C[I] = grad_y * (decayed[t][I] + du * Simd::set(B[I])), exponent[I] = g[I] * decayed[t][I]), ...);
-    V input = grads.input[t], step = grads.dt[t];
-    // grads.dt takes the part through the decay in units of log2 e: A2 is A times that.
-    ((input = input + g[I] * Simd::set(B[I]), step = step + exponent[I] * A2[n + I],
-      sum_A[I] = sum_A[I] + exponent[I] * dt, g[I] = g[I] * decay[t][I]), ...);
-    grads.input[t] = input;
-    grads.dt[t] = step;
-    T *grad_B = grads.B.data() + t * states + n, *grad_C = grads.C.data() + t * states + n;
-    if constexpr (G == 4) {
-      Simd::store_sums(for_B, for_C, grad_B, grad_C);
-    } else {
-      ((grad_B[I] = Simd::sum(for_B[I]), grad_C[I] = Simd::sum(for_C[I])), ...);
-    }
-  }
-  ((grad_state[n + I] = g[I], grad_A[n + I] = grad_A[n + I] + sum_A[I]), ...);
-}
-
-// Where a block adds its gradients of B and C.
-template <class T>
-struct PartRows {
-  T *B, *C;
-  int64_t stride;
-};
-
-// Add a chunk's gradients of B and C to those of its group of blocks.
+// A block on its way back.
 template <class Simd>
-INLINE void add_to_part(const Block<Simd>& block, const Chunk<Simd>& chunk, const ChunkGrads<Simd>& grads, int64_t first,
-                        const PartRows<typename Simd::Value>& part) {
-  const int64_t states = block.args.states;
-  for (int t = 0; t < chunk.size; ++t) {
-    const int64_t row = block.row(first + t);
-    if (row < 0) continue;
-    typename Simd::Value *to_B = part.B + row * part.stride, *to_C = part.C + row * part.stride;
-    for (int64_t n = 0; n < states; ++n) to_B[n] += grads.B[t * states + n];
-    for (int64_t n = 0; n < states; ++n) to_C[n] += grads.C[t * states + n];
-  }
-}
-
-// Ask for the rows that a chunk's gradients will be written to.
-template <class Simd, class S>
-INLINE void prefetch_grads(const Block<Simd>& block, int64_t first, const PartRows<typename Simd::Value>& part) {
-  const ScanArguments& args = block.args;
-  if (first < 0) return;
-  const Rows<const S> dt(args.grad_dt, block.batch, block.direction, block.channel);
-  const Rows<const typename Simd::Value> u(args.grad_u, block.batch, block.direction, block.channel);
-  const int64_t last = smaller(first + kChunk, block.length);
-  for (int64_t l = first; l < last; ++l) {
-    const int64_t row = block.row(l);
-    if (row < 0) continue;
-    PREFETCH(u[row]);
-    PREFETCH(dt[row]);
-    PREFETCH(part.B + row * part.stride);
-    PREFETCH(part.C + row * part.stride);
-  }
-}
-
-template <class Simd, class S>
-void scan_backward_block(const Block<Simd>& block, const PartRows<typename Simd::Value>& part, bool add_to_u) {
+struct BackwardWalk {
   using V = typename Simd::Vector;
   using T = typename Simd::Value;
-  const ScanArguments& args = block.args;
-  const int64_t states = args.states;
-  const V zero = Simd::set(0);
-  Array<V> start(states), grad_state(states, zero), grad_A(states, zero);
-  V sum_D = zero, sum_bias = zero;
-  Chunk<Simd> chunk;
-  ChunkGrads<Simd> grads(states);
-  const Rows<const S> grad_y(args.grad_y, block.batch, block.direction, block.channel);
-  const Rows<S> grad_dts(args.grad_dt, block.batch, block.direction, block.channel);
-  const Rows<T> grad_us(args.grad_u, block.batch, block.direction, block.channel);
-  const int64_t chunks = (block.length + kChunk - 1) / kChunk;
-  for (int64_t index = chunks - 1; index >= 0; --index) {
-    const int64_t first = index * kChunk;
-    chunk.template gather<S>(block, first);
-    prefetch<Simd, S>(block, first - kChunk, args.grad_y);
-    prefetch_grads<Simd, S>(block, first - kChunk, part);
+  Block<Simd> block;
+  Array<V> start, grad_state, grad_A, grad_dt_weight;
+  Array<T> dt_weight;  // (width, padded rank): rows of zeros for channels past the end
+  V sum_D, sum_bias;
+
+  BackwardWalk(const Sequence<Simd>& sequence, int64_t index)
+      : block(sequence, index),
+        start(sequence.args.states),
+        grad_state(sequence.args.states, Simd::set(T(0))),
+        grad_A(sequence.args.states, Simd::set(T(0))),
+        grad_dt_weight(sequence.args.rank, Simd::set(T(0))),
+        dt_weight(Simd::kWidth * sequence.args.padded_rank),
+        sum_D(Simd::set(T(0))),
+        sum_bias(Simd::set(T(0))) {
+    const ScanArguments& args = sequence.args;
+    for (int i = 0; args.rank > 0 && i < block.lanes; ++i)
+      std::memcpy(dt_weight.data() + i * args.padded_rank,
+                  static_cast<const T*>(args.dt_weight) + (block.parameter() + i) * args.rank,
+                  sizeof(T) * static_cast<size_t>(args.rank));
+  }
+
+  template <class S>
+  INLINE void take(const SharedRows<Simd>& rows, ChunkGrads<Simd>& grads, const PartRows<T>& part, bool add_to_u) {
+    const ScanArguments& args = block.sequence.args;
+    const int64_t states = args.states;
+    const Rows<const S> grad_y(args.grad_y, block.sequence, block.channel);
+    Chunk<Simd> chunk;
+    chunk.template load<S>(block, rows);
+    prefetch<Simd, S>(block, rows.first - kChunk, args.grad_y);
+    prefetch_grads<S>(rows.first - kChunk);
     for (int64_t n = 0; n < states; ++n)
-      start[n] = load_row<T, Simd>(block.checkpoint(index) + n * args.channels, block.lanes);
-    for (int t = 0; t < chunk.size; ++t) {
-      const int32_t token = block.order[first + t];
-      grads.y[t] = token < 0 ? zero : load_row<S, Simd>(grad_y[token], block.lanes);
-      grads.dt[t] = grads.input[t] = zero;
+      start[n] = load_row<T, Simd>(block.checkpoint(rows.first) + n * args.channels, block.lanes);
+    for (int t = 0; t < rows.size; ++t) {
+      grads.y[t] = rows.token[t] < 0 ? Simd::set(T(0)) : load_row<S, Simd>(grad_y[rows.token[t]], block.lanes);
+      grads.dt[t] = grads.input[t] = Simd::set(T(0));
     }
     int64_t n = 0;
-    for (; n + 4 <= states; n += 4)
-      scan_states_backward<Simd>(chunk, block.A2.data(), start.data(), grad_state.data(), grad_A.data(), states, n,
-                                 grads, std::make_integer_sequence<int, 4>());
-    for (; n < states; ++n)
-      scan_states_backward<Simd>(chunk, block.A2.data(), start.data(), grad_state.data(), grad_A.data(), states, n,
-                                 grads, std::integer_sequence<int, 0>());
-    add_to_part<Simd>(block, chunk, grads, first, part);
-    for (int t = 0; t < chunk.size; ++t) {
+    for (; n + 4 <= states; n += 4) take_states(chunk, rows, n, grads, std::make_integer_sequence<int, 4>());
+    for (; n < states; ++n) take_states(chunk, rows, n, grads, std::integer_sequence<int, 0>());
+    add_to_part(rows, grads, part);
+    for (int t = 0; t < rows.size; ++t) {
       const V through_decay = grads.dt[t] * Simd::set(T(0.6931471805599453));
-      const V grad_dt = (grads.input[t] * chunk.u[t] + through_decay) * Simd::logistic(chunk.raw_dt[t]);
-      sum_bias = sum_bias + grad_dt;
+      grads.dt[t] = (grads.input[t] * chunk.u[t] + through_decay) * Simd::logistic(chunk.raw_dt[t]);
+      sum_bias = sum_bias + grads.dt[t];
       sum_D = sum_D + grads.y[t] * chunk.u[t];
-      const int64_t row = block.row(first + t);
-      if (row < 0) continue;
-      store_row<S, Simd>(grad_dts[row], grad_dt, block.lanes);
-      T* to_u = grad_us[row];
+    }
+    if (args.rank > 0) {
+      take_dt_weight(rows, grads);
+      take_dt_low(rows, grads, part);
+    } else {
+      const Rows<S> grad_dt(args.grad_dt, block.sequence, block.channel);
+      for (int t = 0; t < rows.size; ++t)
+        if (rows.row[t] >= 0) store_row<S, Simd>(grad_dt[rows.row[t]], grads.dt[t], block.lanes);
+    }
+    const Rows<T> grad_us(args.grad_u, block.sequence, block.channel);
+    for (int t = 0; t < rows.size; ++t) {
+      if (rows.row[t] < 0) continue;
+      T* to_u = grad_us[rows.row[t]];
       V grad_u = grads.input[t] * chunk.dt[t] + grads.y[t] * block.D;
       if (add_to_u) grad_u = grad_u + load_row<T, Simd>(to_u, block.lanes);
       store_row<T, Simd>(to_u, grad_u, block.lanes);
     }
   }
-  store_transposed<Simd>(grad_A.data(), states, block.lanes, static_cast<T*>(args.grad_A) + block.slot() * states);
-  store_row<T, Simd>(static_cast<T*>(args.grad_D) + block.slot(), sum_D, block.lanes);
-  store_row<T, Simd>(static_cast<T*>(args.grad_dt_bias) + block.slot(), sum_bias, block.lanes);
-}
+
+  void store_sums() const {
+    const ScanArguments& args = block.sequence.args;
+    const int64_t slot = block.slot();
+    store_transposed<Simd>(grad_A.data(), args.states, block.lanes, static_cast<T*>(args.grad_A) + slot * args.states);
+    if (args.rank > 0)
+      store_transposed<Simd>(grad_dt_weight.data(), args.rank, block.lanes,
+                             static_cast<T*>(args.grad_dt_weight) + slot * args.rank);
+    store_row<T, Simd>(static_cast<T*>(args.grad_D) + slot, sum_D, block.lanes);
+    store_row<T, Simd>(static_cast<T*>(args.grad_dt_bias) + slot, sum_bias, block.lanes);
+  }
+
+ private:
+  // Ask for the rows that a chunk's gradients will be written to.
+  template <class S>
+  INLINE void prefetch_grads(int64_t first) const {
+    const Sequence<Simd>& sequence = block.sequence;
+    if (first < 0) return;
+    const bool full = sequence.args.rank == 0;
+    const Rows<const T> u(sequence.args.grad_u, sequence, block.channel);
+    const int64_t last = smaller(first + kChunk, sequence.length);
+    for (int64_t l = first; l < last; ++l)
+      if (sequence.row(l) >= 0) PREFETCH(u[sequence.row(l)]);
+    if (!full) return;
+    const Rows<const S> dt(sequence.args.grad_dt, sequence, block.channel);
+    for (int64_t l = first; l < last; ++l)
+      if (sequence.row(l) >= 0) PREFETCH(dt[sequence.row(l)]);
+  }
+
+  // Recompute a few states over a chunk from its checkpoint, then run backwards through it.
+  template <int... I>
+  INLINE void take_states(const Chunk<Simd>& chunk, const SharedRows<Simd>& rows, int64_t n, ChunkGrads<Simd>& grads,
+                          std::integer_sequence<int, I...>) {
+    constexpr int G = sizeof...(I);
+    const int64_t states = start.size();
+    const V* A2 = block.A2.data() + n;
+    V decay[kChunk][G], decayed[kChunk][G], h[G], g[G], sum_A[G];
+    ((h[I] = start[n + I]), ...);
+    for (int t = 0; t < rows.size; ++t) {
+      const V dt = chunk.dt[t], du = chunk.du[t];
+      const T* B = rows.B[t] + n;
+      ((decay[t][I] = Simd::exp2_of_product(dt, A2[I]), decayed[t][I] = decay[t][I] * h[I],
+        h[I] = decayed[t][I] + du * Simd::set(B[I])), ...);
+    }
+    ((g[I] = grad_state[n + I], sum_A[I] = Simd::set(0)), ...);
+    for (int t = rows.size - 1; t >= 0; --t) {
+      const V dt = chunk.dt[t], du = chunk.du[t], grad_y = grads.y[t];
+      const T *B = rows.B[t] + n, *C = rows.C[t] + n;
+      V for_B[G], for_C[G], exponent[G];
+      ((g[I] = g[I] + grad_y * Simd::set(C[I]), for_B[I] = g[I] * du,
+        for_C[I] = grad_y * (decayed[t][I] + du * Simd::set(B[I])), exponent[I] = g[I] * decayed[t][I]), ...);
+      V input = grads.input[t], step = grads.dt[t];
+      // grads.dt takes the part through the decay in units of log2 e: A2 is A times that.
+      ((input = input + g[I] * Simd::set(B[I]), step = step + exponent[I] * A2[I],
+        sum_A[I] = sum_A[I] + exponent[I] * dt, g[I] = g[I] * decay[t][I]), ...);
+      grads.input[t] = input;
+      grads.dt[t] = step;
+      T *grad_B = grads.B.data() + t * states + n, *grad_C = grads.C.data() + t * states + n;
+      if constexpr (G == 4) {
+        Simd::store_sums(for_B, for_C, grad_B, grad_C);
+      } else {
+        ((grad_B[I] = Simd::sum(for_B[I]), grad_C[I] = Simd::sum(for_C[I])), ...);
+      }
+    }
+    ((grad_state[n + I] = g[I], grad_A[n + I] = grad_A[n + I] + sum_A[I]), ...);
+  }
+
+  INLINE void add_to_part(const SharedRows<Simd>& rows, const ChunkGrads<Simd>& grads, const PartRows<T>& part) const {
+    const int64_t states = start.size();
+    for (int t = 0; t < rows.size; ++t) {
+      if (rows.row[t] < 0) continue;
+      T *to_B = part.B + rows.row[t] * part.stride, *to_C = part.C + rows.row[t] * part.stride;
+      for (int64_t n = 0; n < states; ++n) to_B[n] += grads.B[t * states + n];
+      for (int64_t n = 0; n < states; ++n) to_C[n] += grads.C[t * states + n];
+    }
+  }
+
+  INLINE void take_dt_weight(const SharedRows<Simd>& rows, const ChunkGrads<Simd>& grads) {
+    const int64_t rank = grad_dt_weight.size();
+    int64_t r = 0;
+    for (; r + 4 <= rank; r += 4) take_dt_weight(rows, grads, r, std::make_integer_sequence<int, 4>());
+    for (; r < rank; ++r) take_dt_weight(rows, grads, r, std::integer_sequence<int, 0>());
+  }
+  template <int... I>
+  INLINE void take_dt_weight(const SharedRows<Simd>& rows, const ChunkGrads<Simd>& grads, int64_t r,
+                             std::integer_sequence<int, I...>) {
+    V sum[sizeof...(I)];
+    ((sum[I] = grad_dt_weight[r + I]), ...);
+    for (int t = 0; t < rows.size; ++t) {
+      const T* low = rows.dt_low[t] + r;
+      const V grad = grads.dt[t];
+      ((sum[I] = sum[I] + grad * Simd::set(low[I])), ...);
+    }
+    ((grad_dt_weight[r + I] = sum[I]), ...);
+  }
+
+  // Vectors are of ranks here: each channel's gradient is spread over them.
+  INLINE void take_dt_low(const SharedRows<Simd>& rows, const ChunkGrads<Simd>& grads, const PartRows<T>& part) const {
+    int t = 0;
+    for (; t + 4 <= rows.size; t += 4) take_dt_low(rows, grads, part, t, std::make_integer_sequence<int, 4>());
+    for (; t < rows.size; ++t) take_dt_low(rows, grads, part, t, std::integer_sequence<int, 0>());
+  }
+  template <int... I>
+  INLINE void take_dt_low(const SharedRows<Simd>& rows, const ChunkGrads<Simd>& grads, const PartRows<T>& part, int t,
+                          std::integer_sequence<int, I...>) const {
+    constexpr int W = Simd::kWidth;
+    const int64_t padded = block.sequence.args.padded_rank;
+    T grad[sizeof...(I)][W];
+    (Simd::store(grad[I], grads.dt[t + I]), ...);
+    for (int64_t r = 0; r < padded; r += W) {
+      V sum[sizeof...(I)];
+      ((sum[I] = Simd::set(T(0))), ...);
+      for (int c = 0; c < W; ++c) {
+        const V weight = Simd::load(dt_weight.data() + c * padded + r);
+        ((sum[I] = sum[I] + weight * Simd::set(grad[I][c])), ...);
+      }
+      (add_row(part.dt_low, rows.row[t + I], part.low_stride, r, sum[I]), ...);
+    }
+  }
+  static INLINE void add_row(T* data, int64_t row, int64_t stride, int64_t r, const V& value) {
+    if (row < 0) return;
+    T* to = data + row * stride + r;
+    Simd::store(to, Simd::load(to) + value);
+  }
+};
 
 template <class Simd, class S>
 void scan_forward(const ScanArguments& args, int64_t first, int64_t last) {
   const FlushToZero flush;
   const int64_t blocks = (args.channels + Simd::kWidth - 1) / Simd::kWidth;
+  const int64_t groups = (blocks + args.group - 1) / args.group;
   for (int64_t task = first; task < last; ++task) {
-    const int64_t sequence = task / blocks;
-    scan_forward_block<Simd, S>(
-        Block<Simd>(args, sequence / args.directions, sequence % args.directions, task % blocks));
+    const int64_t index = task / groups, group = task % groups * args.group;
+    const Sequence<Simd> sequence(args, index / args.directions, index % args.directions);
+    Array<ForwardWalk<Simd>> walks(smaller(args.group, blocks - group), [&](int64_t i) {
+      return ForwardWalk<Simd>(sequence, group + i);
+    });
+    SharedRows<Simd> rows;
+    for (int64_t l = 0; l < sequence.length; l += kChunk) {
+      rows.gather(sequence, l);
+      prefetch_shared(sequence, l + kChunk);
+      for (ForwardWalk<Simd>& walk : walks) walk.template take<S>(rows);
+    }
   }
 }
 
-// A task takes a group of channel blocks through all directions, so that nobody else adds to its rows of grad_u, B, C.
+// A task takes a group of channel blocks through all directions, so that nobody else adds to its rows of grad_u, B, C
+// and dt_low.
 template <class Simd, class S>
 void scan_backward(const ScanArguments& args, int64_t first, int64_t last) {
-  using T = typename Simd::Value;
   const FlushToZero flush;
   const int64_t blocks = (args.channels + Simd::kWidth - 1) / Simd::kWidth;
+  ChunkGrads<Simd> grads(args.states);
+  SharedRows<Simd> rows;
   for (int64_t task = first; task < last; ++task) {
     const int64_t batch = task / args.parts, part = task % args.parts;
+    const int64_t from = part * blocks / args.parts, to = (part + 1) * blocks / args.parts;
     for (int64_t direction = 0; direction < args.directions; ++direction) {
-      const int64_t stride = args.directions * args.states;
-      const int64_t offset = (part * args.batch + batch) * args.rows * stride + direction * args.states;
-      const PartRows<T> rows{static_cast<T*>(args.grad_B) + offset, static_cast<T*>(args.grad_C) + offset, stride};
-      for (int64_t block = part * blocks / args.parts; block < (part + 1) * blocks / args.parts; ++block)
-        scan_backward_block<Simd, S>(Block<Simd>(args, batch, direction, block), rows, args.spatial && direction > 0);
+      const Sequence<Simd> sequence(args, batch, direction);
+      const PartRows<typename Simd::Value> sums(args, part, batch, direction);
+      Array<BackwardWalk<Simd>> walks(to - from, [&](int64_t i) { return BackwardWalk<Simd>(sequence, from + i); });
+      for (int64_t l = (sequence.length - 1) / kChunk * kChunk; l >= 0 && sequence.length > 0; l -= kChunk) {
+        rows.gather(sequence, l);
+        prefetch_shared(sequence, l - kChunk);
+        sums.prefetch(sequence, l - kChunk);
+        for (BackwardWalk<Simd>& walk : walks) walk.template take<S>(rows, grads, sums, args.spatial && direction > 0);
+      }
+      for (const BackwardWalk<Simd>& walk : walks) walk.store_sums();
     }
   }
 }
