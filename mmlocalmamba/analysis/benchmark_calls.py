@@ -12,7 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 FORWARD, BACKWARD = 'mmlocalmamba::selective_scan', 'mmlocalmamba::selective_scan_backward'
 
-PUBLIC_ARGUMENTS = ('u', 'dt', 'A', 'B', 'C', 'D', 'dt_bias', 'order', 'num_tokens')
+PUBLIC_ARGUMENTS = ('u', 'dt', 'A', 'B', 'C', 'D', 'dt_bias', 'dt_weight', 'order', 'num_tokens')
 """Arguments of :func:`mmlocalmamba.ops.local_selective_scan` that the operation has too."""
 
 
@@ -55,6 +55,7 @@ class ScanCall:
             directions=directions,
             channels=channels,
             d_state=d_state,
+            steps=self.argument('dt').shape[-1],
             itemsize=u.element_size(),
             spatial=u.dim() == 3,
         )
@@ -72,6 +73,7 @@ class ScanWork:
         directions: Directions K.
         channels: Channels D.
         d_state: States N per channel.
+        steps: Numbers that a token's step sizes come as: their rank R, or the channels D.
         itemsize: Bytes of a number of a token.
         spatial: Whether tokens are in their own places, gathered by the scan; otherwise they are in scan order.
     """
@@ -83,6 +85,7 @@ class ScanWork:
     directions: int
     channels: int
     d_state: int
+    steps: int
     itemsize: int
     spatial: bool
 
@@ -110,7 +113,7 @@ class ScanWork:
     @property
     def _inputs(self) -> int:
         """Numbers in u, dt, B and C."""
-        per_row = self.channels + 2 * self.d_state  # dt, B and C
+        per_row = self.steps + 2 * self.d_state  # dt, B and C
         if self.spatial:
             return self.batch * self.tokens * (self.channels + self.directions * per_row)
         return self.batch * self.scanned * (self.channels + per_row)

@@ -164,8 +164,20 @@ def _count_panoptic(name: str, head: nn.Module, maps: tuple[Tensor, ...]) -> Par
 
 def _count(name: str, module: nn.Module, *inputs: Any) -> tuple[Any, PartCost]:
     """Run a part on shapes alone and count it."""
-    scan, merge = torch.ops.mmlocalmamba.selective_scan, torch.ops.mmlocalmamba.merge_scans
-    formulas = {scan: _scan_formula, merge: _merge_formula}
+    scans: list[int] = []
+
+    def scan_formula(u: Any, dt: Any, A: Any, *others: Any, **_: Any) -> int:
+        """Count a scan and, where the operation does it, the projection of its step sizes, by shapes of arguments."""
+        directions, channels, d_state = A
+        length, low_rank = others[5][1], others[4] is not None
+        scans.append(u[0] * scan_flops(length, channels, d_state, directions))
+        projection = u[0] * dt[1] * directions * channels * dt[3] if low_rank else 0
+        return _PER_MULTIPLY_ADD * (scans[-1] + projection)
+
+    formulas = {
+        torch.ops.mmlocalmamba.selective_scan: scan_formula,
+        torch.ops.mmlocalmamba.merge_scans: _merge_formula,
+    }
     counter = FlopCounterMode(display=False, custom_mapping=formulas)
     with counter:
         outputs = module(*inputs)
@@ -179,31 +191,25 @@ def _count(name: str, module: nn.Module, *inputs: Any) -> tuple[Any, PartCost]:
             extra, surplus = _vim_corrections(mixer, counts[key], counts.get(f'{key}.merge', {}))
             flops += extra
             published -= surplus
-    return outputs, PartCost(name, _parameters(module), flops, published, whole.get(scan, 0) // _PER_MULTIPLY_ADD)
+    return outputs, PartCost(name, _parameters(module), flops, published, sum(scans))
 
 
 def _vim_corrections(mixer: VimMixer, counts: Mapping[Any, int], merge_counts: Mapping[Any, int]) -> tuple[int, int]:
     """Give what torch's counter misses in a mixer, and what the published counter leaves out of what it finds."""
-    bmm = torch.ops.aten.bmm
+    bmm, scan = torch.ops.aten.bmm, torch.ops.mmlocalmamba.selective_scan
     directions, _, conv_width = mixer.conv_weight.shape
-    projections = (counts.get(bmm, 0) - merge_counts.get(bmm, 0)) // _PER_MULTIPLY_ADD
-    elements = projections // (2 * mixer.dt_rank + 2 * mixer.d_state)  # K L_scan D
-    scan = counts[torch.ops.mmlocalmamba.selective_scan] // _PER_MULTIPLY_ADD
-    scan_elements = scan // (9 * mixer.d_state + 1)  # K L D
-    surplus = projections * (directions - 1) // directions + scan - 5 * mixer.d_state * scan_elements
-    return elements * conv_width, surplus
+    # Step sizes are projected by a product of their own or inside the scan: together, both are always as much.
+    both = (counts.get(bmm, 0) - merge_counts.get(bmm, 0) + counts[scan]) // _PER_MULTIPLY_ADD
+    projections, scanning = 2 * mixer.dt_rank + 2 * mixer.d_state, 9 * mixer.d_state + 1
+    elements = both // (projections + scanning)  # K L_scan D
+    published = elements * projections // directions + elements * 5 * mixer.d_state
+    return elements * conv_width, both - published
 
 
 def _merge_formula(y: Any, z: Any, weights: Any, *_: Any, **__: Any) -> int:
     """Count each direction's channel gate from the shapes of the arguments: the mean of its tokens, and two layers."""
     batch, directions, tokens, channels = y
     return _PER_MULTIPLY_ADD * batch * directions * channels * (tokens + 2 * weights[2][0])
-
-
-def _scan_formula(u: Any, dt: Any, A: Any, B: Any, C: Any, D: Any, dt_bias: Any, order: Any, *_: Any, **__: Any) -> int:
-    """Count the scan operation from the shapes of its arguments."""
-    directions, channels, d_state = A
-    return _PER_MULTIPLY_ADD * u[0] * scan_flops(order[1], channels, d_state, directions)
 
 
 def _parameters(module: nn.Module) -> int:

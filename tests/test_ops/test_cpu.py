@@ -7,7 +7,7 @@ import torch
 from mmlocalmamba.ops import local_selective_scan
 from mmlocalmamba.ops.backends import cpu, reference
 
-from .problems import Problem, assert_agrees, make_problem, run
+from .problems import NAMES, Problem, assert_agrees, make_problem, run
 
 pytestmark = pytest.mark.skipif(cpu.why_not('cpu') is not None, reason='the C++ extension is not built')
 
@@ -41,6 +41,30 @@ def test_any_number_of_channels_and_states(channels, d_state, spatial) -> None:
     problem = make_problem(6, 7, channels=channels, d_state=d_state, dtype=torch.float32, spatial=spatial)
 
     assert_agrees(cpu, problem, TOLERANCES[torch.float32])
+
+
+@pytest.mark.parametrize('spatial', [True, False])
+@pytest.mark.parametrize('dtype', list(TOLERANCES))
+@pytest.mark.parametrize(('size', 'rank'), [((1, 1), 1), ((1, 9), 3), ((9, 5), 6), ((13, 11), 17), ((5, 2), 48)])
+def test_steps_of_low_rank(size, rank, dtype, spatial) -> None:
+    problem = make_problem(*size, DIRECTIONS, batch=2, channels=37, d_state=16, dtype=dtype, spatial=spatial)
+    (u, dt, *others), order, num_tokens, grad = problem
+    low = torch.randn(*dt.shape[:-1], 2 * rank).to(dtype)[..., rank:]
+    weight = rank**-0.5 * torch.randn(*others[3].shape, rank, dtype=others[0].dtype)
+
+    y, states = cpu.forward(u, low, *others, order, num_tokens, True, weight)
+    *grads, d_weight = cpu.backward(grad, u, low, *others, order, states, num_tokens, weight)
+
+    expanded = torch.einsum('blkr,kdr->blkd', low.double(), weight.double())
+    wide = Problem([x.double() for x in (u, expanded, *others)], order, num_tokens, grad.double())
+    want = list(run(reference, wide))
+    want.append(torch.einsum('blkd,blkr->kdr', want[2], low.double()))
+    want[2] = torch.einsum('blkd,kdr->blkr', want[2], weight.double())
+    like = (grad, u, low, *others, weight)
+    for name, a, b, x in zip((*NAMES, 'd_dt_weight'), (y, *grads, d_weight), want, like, strict=True):
+        assert a.dtype == x.dtype, name
+        assert a.shape == b.shape, name
+        assert (a.double() - b).abs().max() <= TOLERANCES[dtype] * max(b.abs().max().item(), 1.0), name
 
 
 @pytest.mark.parametrize('spatial', [True, False])
@@ -104,6 +128,23 @@ def test_results_do_not_depend_on_thread_count() -> None:
             assert torch.equal(one, other)
 
 
+@pytest.mark.parametrize('low_rank', [False, True])
+def test_results_do_not_depend_on_how_blocks_are_grouped(low_rank) -> None:
+    problem = make_problem(9, 8, ('h', 'w2'), channels=150, d_state=16, dtype=torch.float32)
+    if low_rank:
+        problem.inputs[1] = problem.inputs[1][..., :3].contiguous()
+    weight = [torch.randn(2, 150, 3)] if low_rank else []
+    results = []
+    for threads in (1, 2, 8):  # each takes other groups of blocks along a sequence
+        torch.set_num_threads(threads)
+        results.append(cpu.forward(*problem.inputs, problem.order, problem.num_tokens, True, *weight))
+    torch.set_num_threads(1)
+
+    for y, states in results[1:]:
+        assert torch.equal(y, results[0][0])
+        assert torch.equal(states, results[0][1])
+
+
 @pytest.mark.parametrize('name', ['u', 'dt', 'A', 'B', 'C', 'D', 'dt_bias'])
 def test_gradient_of_each_input_alone(name) -> None:
     inputs, order, num_tokens, grad = make_problem(4, 5, channels=18, dtype=torch.float32)
@@ -113,6 +154,22 @@ def test_gradient_of_each_input_alone(name) -> None:
     want = reference.backward(grad, *[x.detach() for x in inputs], order, grad.new_empty(0), num_tokens)[index]
 
     torch.testing.assert_close(got, want, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize('backend', ['cpu', 'chunked'])
+@pytest.mark.parametrize('spatial', [True, False])
+def test_steps_of_low_rank_are_those_of_their_product(backend, spatial) -> None:
+    (u, dt, *others), order, num_tokens, grad = make_problem(
+        4, 5, channels=18, dtype=torch.float32, batch=2, spatial=spatial
+    )
+    low, weight = torch.randn(*dt.shape[:-1], 5), torch.randn(*others[3].shape, 5)
+    leaves = [x.requires_grad_() for x in (u, low, *others, weight)]
+
+    got = local_selective_scan(*leaves[:-1], order, num_tokens, backend, weight)
+    want = local_selective_scan(u, torch.einsum('blkr,kdr->blkd', low, weight), *others, order, num_tokens, backend)
+    torch.testing.assert_close(got, want)
+    for a, b in zip(*(torch.autograd.grad(y, leaves, grad) for y in (got, want)), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
 
 
 def test_second_derivative_is_refused() -> None:

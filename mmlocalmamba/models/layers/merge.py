@@ -28,11 +28,20 @@ class DirectionMerge(nn.Module):
             raise ValueError('spatial_attn=True is a part of SCAttn, which attn=False leaves out: drop one of them')
         self.attn = SCAttn(dim, spatial=spatial_attn) if attn else None
 
-    def forward(self, y: Tensor, z: Tensor | None = None) -> Tensor:
-        """Merge scans y (B, K, L, C), first times SiLU(z) if there is a z (B, L, C), into (B, L, C)."""
+    def forward(self, y: Tensor, z: Tensor | None = None, norm: nn.LayerNorm | None = None) -> Tensor:
+        """Merge scans into (B, L, C).
+
+        Args:
+            y: Scans (B, K, L, C).
+            z: (B, L, C), whose SiLU the scans are multiplied by first; or None.
+            norm: Normalises the sum; SiLU(z), which it needs, then comes last.
+        """
         if self.attn is not None and not self.attn.spatial:
-            return merge_scans(y, self.attn.channel_weights(), z, self.attn.norm.eps)
-        return self.gate(y, z).sum(1)
+            gate = (self.attn.channel_weights(), z, self.attn.norm.eps)
+            return merge_scans(y, *gate) if norm is None else merge_scans(y, *gate, (norm.weight, norm.bias), norm.eps)
+        if norm is None:
+            return self.gate(y, z).sum(1)
+        return norm(self.gate(y, None).sum(1)) * F.silu(z)
 
     def gate(self, y: Tensor, z: Tensor | None) -> Tensor:
         """Gate each direction: by SiLU(z), if there is one, then by SCAttn; returns the shape of y."""

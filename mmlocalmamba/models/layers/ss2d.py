@@ -65,13 +65,13 @@ class SS2D(nn.Module):
         batch, height, width, _ = x.shape
         x, z = self.in_proj(x).chunk(2, -1)
         x = F.silu(self.conv(x.permute(0, 3, 1, 2))).permute(0, 2, 3, 1).reshape(batch, -1, self.d_inner)
+        z = z.flatten(1, 2)
         if isinstance(self.merge, DirectionMixture):
             draw = self.merge.draw()
-            y = self.merge(self.scan(x, height, width, draw), draw=draw)
+            y = self.out_norm(self.merge(self.scan(x, height, width, draw), draw=draw)) * F.silu(z)
         else:
-            y = self.merge(self.scan(x, height, width))
-        y = self.out_norm(y).view_as(z) * F.silu(z)
-        return self.out_proj(y)
+            y = self.merge(self.scan(x, height, width), z, norm=self.out_norm)
+        return self.out_proj(y.unflatten(1, (height, width)))
 
     def scan(self, x: Tensor, height: int, width: int, draw: Draw | None = None) -> Tensor:
         """Scan tokens x (B, H*W, D) along the directions; returns (B, K, H*W, D), tokens in their own places.

@@ -47,13 +47,14 @@ struct ConvArguments {
 struct MergeArguments {
   Dtype dtype;  // of y, z, the output and their gradients; everything else is in the compute type
   int64_t batch, directions, tokens, channels;
-  double eps;
+  double eps, norm_eps;
   Tokens y, z, out;   // z without data: none
   const void* gates;  // (batch, directions, channels)
-  void* partial;      // (chunks of tokens, batch, directions, channels): a sum over each chunk
+  void* partial;      // (chunks of tokens, batch, summed rows, channels): sums over each chunk
+  const void *norm_weight, *norm_bias;  // (channels) each, or null: then z gates before the gates are taken, else last
   // For the backward.
   const void* grad_mean;  // (batch, directions, channels), per token
-  Tokens grad_out, grad_y, grad_z;
+  Tokens grad_out, grad_sum, grad_y, grad_z;  // grad_sum: of what the norm takes
 };
 
 // Tokens in a task of the merging kernels.

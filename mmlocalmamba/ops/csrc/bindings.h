@@ -28,10 +28,13 @@ std::vector<at::Tensor> conv_backward(const at::Tensor& grad_y, const at::Tensor
 // The weights of SCAttn's channel gate: of its norm, of global_reduce and of channel_select, each with its bias.
 using GateWeights = std::vector<at::Tensor>;
 
+// norm: weight and bias of a LayerNorm of the sum, which z then gates last; or none, and z gates first.
 std::tuple<at::Tensor, at::Tensor, at::Tensor> merge_forward(const at::Tensor& y, const std::optional<at::Tensor>& z,
-                                                             const GateWeights& weights, double eps);
+                                                             const GateWeights& weights, double eps,
+                                                             const std::vector<at::Tensor>& norm, double norm_eps);
 std::vector<at::Tensor> merge_backward(const at::Tensor& grad_out, const at::Tensor& y,
                                        const std::optional<at::Tensor>& z, const GateWeights& weights,
-                                       const at::Tensor& mean, const at::Tensor& gates, double eps);
+                                       const at::Tensor& mean, const at::Tensor& gates, double eps,
+                                       const std::vector<at::Tensor>& norm, double norm_eps);
 
 }  // namespace mmlocalmamba

@@ -24,10 +24,12 @@ struct GateNetwork {
 };
 
 struct MergeInputs {
-  at::Tensor y, z;
+  at::Tensor y, z, norm_weight, norm_bias;
   MergeArguments args{};
 
-  MergeInputs(const at::Tensor& y_, const std::optional<at::Tensor>& z_, double eps) : y(with_unit_stride(y_)) {
+  MergeInputs(const at::Tensor& y_, const std::optional<at::Tensor>& z_, double eps,
+              const std::vector<at::Tensor>& norm, double norm_eps)
+      : y(with_unit_stride(y_)) {
     args.dtype = dtype_of(y);
     args.batch = y.size(0);
     args.directions = y.size(1);
@@ -39,14 +41,21 @@ struct MergeInputs {
       z = with_unit_stride(z_->to(y.scalar_type()));
       args.z = tokens(z);
     }
+    if (!norm.empty()) {
+      TORCH_CHECK(norm.size() == 2 && z.defined(), "a norm has a weight and a bias, and goes with z");
+      norm_weight = norm[0].to(compute_type(y)).contiguous();
+      norm_bias = norm[1].to(compute_type(y)).contiguous();
+      args.norm_weight = norm_weight.data_ptr();
+      args.norm_bias = norm_bias.data_ptr();
+      args.norm_eps = norm_eps;
+    }
   }
   int64_t chunks() const { return (args.tokens + kMergeChunk - 1) / kMergeChunk; }
-  std::vector<int64_t> table() const { return {args.batch, args.directions, args.channels}; }
   at::TensorOptions compute() const { return y.options().dtype(compute_type(y)); }
 
-  // Run a kernel that sums over chunks of tokens, and add the chunks up: (batch, directions, channels).
-  at::Tensor summed(void (*kernel)(const MergeArguments&, int64_t, int64_t)) {
-    at::Tensor parts = at::empty({chunks(), args.batch, args.directions, args.channels}, compute());
+  // Run a kernel that sums over chunks of tokens, and add the chunks up: (batch, rows, channels).
+  at::Tensor summed(void (*kernel)(const MergeArguments&, int64_t, int64_t), int64_t rows) {
+    at::Tensor parts = at::empty({chunks(), args.batch, rows, args.channels}, compute());
     args.partial = parts.data_ptr();
     run(kernel);
     return sum_of_parts(parts, compute_type(y));
@@ -59,13 +68,14 @@ struct MergeInputs {
 }  // namespace
 
 std::tuple<at::Tensor, at::Tensor, at::Tensor> merge_forward(const at::Tensor& y, const std::optional<at::Tensor>& z,
-                                                             const GateWeights& weights, double eps) {
-  MergeInputs in(y, z, eps);
+                                                             const GateWeights& weights, double eps,
+                                                             const std::vector<at::Tensor>& norm, double norm_eps) {
+  MergeInputs in(y, z, eps, norm, norm_eps);
   const GateNetwork network(weights, compute_type(y));
   const double tokens = double(std::max<int64_t>(in.args.tokens, 1));
-  const at::Tensor mean = in.summed(chosen_kernels()->merge_mean).div_(tokens);
+  const at::Tensor mean = in.summed(chosen_kernels()->merge_mean, in.args.directions).div_(tokens);
   const at::Tensor gates = network.gates(mean).contiguous();
-  at::Tensor out = at::empty({in.args.batch, in.args.tokens, in.args.channels}, y.options());
+  at::Tensor out = room_for({in.args.batch, in.args.tokens, in.args.channels}, y.options());
   in.args.gates = gates.data_ptr();
   in.args.out = mmlocalmamba::tokens(out);
   in.run(chosen_kernels()->merge_forward);
@@ -74,33 +84,42 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> merge_forward(const at::Tensor& y
 
 std::vector<at::Tensor> merge_backward(const at::Tensor& grad_out_, const at::Tensor& y,
                                        const std::optional<at::Tensor>& z, const GateWeights& weights,
-                                       const at::Tensor& mean, const at::Tensor& gates_, double eps) {
-  MergeInputs in(y, z, eps);
+                                       const at::Tensor& mean, const at::Tensor& gates_, double eps,
+                                       const std::vector<at::Tensor>& norm, double norm_eps) {
+  MergeInputs in(y, z, eps, norm, norm_eps);
   const GateNetwork network(weights, compute_type(y));
   const at::Tensor grad_out = with_unit_stride(grad_out_.to(y.scalar_type())), gates = gates_.contiguous();
+  const int64_t channels = in.args.channels, directions = in.args.directions;
+  const bool normed = !norm.empty();
+  at::Tensor grad_z = z.has_value() ? room_for(in.z.sizes(), in.z.options()) : at::empty({0}, in.y.options());
+  if (z.has_value()) in.args.grad_z = tokens(grad_z);
+  at::Tensor grad_sum = normed ? room_for(grad_out.sizes(), in.y.options()) : grad_out;
   in.args.grad_out = tokens(grad_out);
+  in.args.grad_sum = tokens(grad_sum);
   in.args.gates = gates.data_ptr();
-  const at::Tensor grad_gates = in.summed(chosen_kernels()->merge_grad_gates);
+  const at::Tensor summed = in.summed(chosen_kernels()->merge_grad_gates, directions + (normed ? 2 : 0));
+  const at::Tensor grad_gates = summed.narrow(1, 0, directions);
 
-  const int64_t channels = in.args.channels;
   const auto rows = [](const at::Tensor& x) { return x.reshape({-1, x.size(-1)}); };
-  const at::Tensor normed = network.normed(mean), reduced = network.reduced(normed), hidden = at::gelu(reduced);
+  const at::Tensor normed_mean = network.normed(mean), reduced = network.reduced(normed_mean);
+  const at::Tensor hidden = at::gelu(reduced);
   const at::Tensor grad_select = rows(grad_gates * gates * (1 - gates));
   const at::Tensor grad_reduce = at::gelu_backward(grad_select.mm(network.select_weight), rows(reduced));
   const at::Tensor grad_normed = grad_reduce.mm(network.reduce_weight);
   const at::Tensor per_token = 1.0 / double(std::max<int64_t>(in.args.tokens, 1)) * grad_normed * network.norm_weight;
-  const at::Tensor grad_mean = per_token.view({-1, in.args.directions, channels}).contiguous();
+  const at::Tensor grad_mean = per_token.view({-1, directions, channels}).contiguous();
 
-  at::Tensor grad_y = at::empty(in.y.sizes(), in.y.options());
-  at::Tensor grad_z = z.has_value() ? at::empty(in.z.sizes(), in.z.options()) : at::empty({0}, in.y.options());
+  at::Tensor grad_y = room_for(in.y.sizes(), in.y.options());
+  in.args.grad_out = tokens(grad_sum);
   in.args.grad_mean = grad_mean.data_ptr();
   in.args.grad_y = output_tokens(grad_y);
-  if (z.has_value()) in.args.grad_z = tokens(grad_z);
   in.run(chosen_kernels()->merge_backward);
-  std::vector<at::Tensor> grads{(grad_normed * rows(mean)).sum(0), grad_normed.sum(0),
-                                grad_reduce.t().mm(rows(normed)),  grad_reduce.sum(0),
-                                grad_select.t().mm(rows(hidden)),  grad_select.sum(0)};
+  std::vector<at::Tensor> grads{(grad_normed * rows(mean)).sum(0),     grad_normed.sum(0),
+                                grad_reduce.t().mm(rows(normed_mean)), grad_reduce.sum(0),
+                                grad_select.t().mm(rows(hidden)),      grad_select.sum(0)};
   for (size_t i = 0; i < grads.size(); ++i) grads[i] = grads[i].to(weights[i].scalar_type());
+  for (size_t i = 0; i < norm.size(); ++i)
+    grads.push_back(summed.select(1, directions + int64_t(i)).sum(0).to(norm[i].scalar_type()));
   grads.insert(grads.begin(), {grad_y, grad_z});
   return grads;
 }
