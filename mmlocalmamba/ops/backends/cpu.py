@@ -13,7 +13,7 @@ from types import ModuleType
 
 from torch import Tensor
 
-CHUNK = 32
+CHUNK = 64
 """Tokens after which a state is kept for the backward; kChunk of csrc/arguments.h."""
 
 LOW_RANK_DT = True

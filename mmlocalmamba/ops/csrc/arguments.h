@@ -61,7 +61,7 @@ struct MergeArguments {
 constexpr int64_t kMergeChunk = 32;
 
 // Tokens between two states that the forward keeps for the backward.
-constexpr int64_t kChunk = 32;
+constexpr int64_t kChunk = 64;
 
 // The kernels of one instruction set. Each does the tasks [first, last) of its operation; a task's result does not
 // depend on which thread does it.
