@@ -2,7 +2,15 @@
 
 from .backends import available_backends, backend_for
 from .causal_conv import local_causal_conv1d
+from .depthwise_conv import depthwise_conv2d_silu
 from .merge import merge_scans
 from .selective_scan import local_selective_scan
 
-__all__ = ['available_backends', 'backend_for', 'local_causal_conv1d', 'local_selective_scan', 'merge_scans']
+__all__ = [
+    'available_backends',
+    'backend_for',
+    'depthwise_conv2d_silu',
+    'local_causal_conv1d',
+    'local_selective_scan',
+    'merge_scans',
+]

@@ -44,6 +44,16 @@ struct ConvArguments {
   void *grad_weight, *grad_bias;  // (batch, ...) as weight and bias
 };
 
+struct Conv2dArguments {
+  Dtype dtype;  // of x, y and their gradients; weight and bias are in the compute type
+  int64_t batch, height, width, channels;
+  Tokens x, y;               // row by row of the map
+  const void *weight, *bias;  // (9, channels), (channels)
+  // For the backward.
+  Tokens grad_y, grad_x;
+  void *grad_weight, *grad_bias;  // (batch, ...) as weight and bias, zeroed
+};
+
 struct MergeArguments {
   Dtype dtype;  // of y, z, the output and their gradients; everything else is in the compute type
   int64_t batch, directions, tokens, channels;
@@ -60,6 +70,9 @@ struct MergeArguments {
 // Tokens in a task of the merging kernels.
 constexpr int64_t kMergeChunk = 32;
 
+// Channels in a task of the backward of the 2-D convolution: a multiple of every vector's width.
+constexpr int64_t kConv2dGroup = 32;
+
 // Tokens between two states that the forward keeps for the backward.
 constexpr int64_t kChunk = 64;
 
@@ -71,6 +84,8 @@ struct Kernels {
   void (*scan_backward)(const ScanArguments&, int64_t first, int64_t last);  // batch x parts
   void (*conv_forward)(const ConvArguments&, int64_t first, int64_t last);   // batch x directions x channel blocks
   void (*conv_backward)(const ConvArguments&, int64_t first, int64_t last);  // batch x channel blocks
+  void (*conv2d_forward)(const Conv2dArguments&, int64_t first, int64_t last);   // batch x rows of the map
+  void (*conv2d_backward)(const Conv2dArguments&, int64_t first, int64_t last);  // batch x groups of channels
   void (*merge_mean)(const MergeArguments&, int64_t first, int64_t last);  // batch x chunks of tokens, as all of these
   void (*merge_forward)(const MergeArguments&, int64_t first, int64_t last);
   void (*merge_grad_gates)(const MergeArguments&, int64_t first, int64_t last);

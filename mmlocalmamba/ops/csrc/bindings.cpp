@@ -48,6 +48,8 @@ PYBIND11_MODULE(TORCH_EXTENSION_NAME, m) {
   m.def("scan_backward", &mm::scan_backward, release());
   m.def("conv_forward", &mm::conv_forward, release());
   m.def("conv_backward", &mm::conv_backward, release());
+  m.def("conv2d_forward", &mm::conv2d_forward, release());
+  m.def("conv2d_backward", &mm::conv2d_backward, release());
   m.def("merge_forward", &mm::merge_forward, release());
   m.def("merge_backward", &mm::merge_backward, release());
   m.def("instruction_sets", &mm::instruction_sets, "Instruction sets of this processor, fastest first.");

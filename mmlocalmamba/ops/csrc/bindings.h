@@ -25,6 +25,10 @@ at::Tensor conv_forward(const at::Tensor& x, const at::Tensor& weight, const at:
 std::vector<at::Tensor> conv_backward(const at::Tensor& grad_y, const at::Tensor& x, const at::Tensor& weight,
                                       const at::Tensor& bias, const at::Tensor& order);
 
+at::Tensor conv2d_forward(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias);
+std::vector<at::Tensor> conv2d_backward(const at::Tensor& grad_y, const at::Tensor& x, const at::Tensor& weight,
+                                        const at::Tensor& bias);
+
 // The weights of SCAttn's channel gate: of its norm, of global_reduce and of channel_select, each with its bias.
 using GateWeights = std::vector<at::Tensor>;
 

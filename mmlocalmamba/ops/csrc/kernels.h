@@ -11,6 +11,7 @@ namespace SIMD_NAMESPACE {
 #include "rows.h"
 
 #include "conv.h"
+#include "conv2d.h"
 #include "merge.h"
 #include "scan.h"
 
@@ -33,6 +34,12 @@ void run_conv_forward(const ConvArguments& args, int64_t first, int64_t last) {
 }
 void run_conv_backward(const ConvArguments& args, int64_t first, int64_t last) {
   SIMD_DISPATCH(conv_backward, args, first, last)
+}
+void run_conv2d_forward(const Conv2dArguments& args, int64_t first, int64_t last) {
+  SIMD_DISPATCH(conv2d_forward, args, first, last)
+}
+void run_conv2d_backward(const Conv2dArguments& args, int64_t first, int64_t last) {
+  SIMD_DISPATCH(conv2d_backward, args, first, last)
 }
 void run_merge_mean(const MergeArguments& args, int64_t first, int64_t last) {
   SIMD_DISPATCH(merge_mean, args, first, last)
@@ -76,6 +83,8 @@ const Kernels SIMD_TABLE = {
     SIMD_NAMESPACE::run_scan_backward,
     SIMD_NAMESPACE::run_conv_forward,
     SIMD_NAMESPACE::run_conv_backward,
+    SIMD_NAMESPACE::run_conv2d_forward,
+    SIMD_NAMESPACE::run_conv2d_backward,
     SIMD_NAMESPACE::run_merge_mean,
     SIMD_NAMESPACE::run_merge_forward,
     SIMD_NAMESPACE::run_merge_grad_gates,
