@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import torch
@@ -174,9 +175,11 @@ def _count(name: str, module: nn.Module, *inputs: Any) -> tuple[Any, PartCost]:
         projection = u[0] * dt[1] * directions * channels * dt[3] if low_rank else 0
         return _PER_MULTIPLY_ADD * (scans[-1] + projection)
 
+    ops = torch.ops.mmlocalmamba
     formulas = {
-        torch.ops.mmlocalmamba.selective_scan: scan_formula,
-        torch.ops.mmlocalmamba.merge_scans: _merge_formula,
+        ops.selective_scan: scan_formula,
+        ops.merge_scans: _merge_formula,
+        ops.depthwise_conv2d_silu: _conv_formula,
     }
     counter = FlopCounterMode(display=False, custom_mapping=formulas)
     with counter:
@@ -204,6 +207,11 @@ def _vim_corrections(mixer: VimMixer, counts: Mapping[Any, int], merge_counts: M
     elements = both // (projections + scanning)  # K L_scan D
     published = elements * projections // directions + elements * 5 * mixer.d_state
     return elements * conv_width, both - published
+
+
+def _conv_formula(x: Any, weight: Any, *_: Any, **__: Any) -> int:
+    """Count a depth-wise convolution from the shapes of its arguments."""
+    return _PER_MULTIPLY_ADD * prod(x) * prod(weight[2:])
 
 
 def _merge_formula(y: Any, z: Any, weights: Any, *_: Any, **__: Any) -> int:

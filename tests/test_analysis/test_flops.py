@@ -9,6 +9,7 @@ from torch import nn
 import mmlocalmamba  # noqa: F401
 from mmlocalmamba.analysis.flops import build_model, count_config, count_model, scan_flops, total
 from mmlocalmamba.models import ImageClassifier, LocalVim, LocalVMamba
+from mmlocalmamba.ops import depthwise_conv2d_silu
 
 ROOT = Path(__file__).resolve().parents[2]
 INDEX = {model['Name']: model for model in load(ROOT / 'model-index.yml')['Models']}
@@ -25,6 +26,17 @@ def test_a_convolution_and_a_linear_layer_by_hand():
 
 def test_the_scan_by_hand():
     assert scan_flops(tokens=10, channels=6, d_state=4, directions=3) == 3 * (9 * 10 * 6 * 4 + 10 * 6)
+
+
+def test_the_fused_convolution_of_a_map_counts_as_pytorchs():
+    class Fused(nn.Conv2d):
+        def forward(self, x):
+            return depthwise_conv2d_silu(x.permute(0, 2, 3, 1), self.weight, self.bias)
+
+    shape = dict(in_channels=3, out_channels=3, kernel_size=3, padding=1, groups=3)
+    (fused,), (plain,) = (count_model(make(**shape), 5, 7) for make in (Fused, nn.Conv2d))
+    assert fused == plain
+    assert fused.flops == 3 * 9 * 35
 
 
 def one_block(directions, **arguments):

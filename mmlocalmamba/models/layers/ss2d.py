@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmlocalmamba.ops import local_selective_scan
+from mmlocalmamba.ops import depthwise_conv2d_silu, local_selective_scan
 from mmlocalmamba.scan import parse_directions, scan_orders
 
 from .merge import DirectionMerge, DirectionMixture, Draw, select_branches
@@ -62,10 +62,10 @@ class SS2D(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Mix a map x (B, H, W, C); returns the same shape."""
-        batch, height, width, _ = x.shape
+        height, width = x.shape[1:3]
         x, z = self.in_proj(x).chunk(2, -1)
-        x = F.silu(self.conv(x.permute(0, 3, 1, 2))).permute(0, 2, 3, 1).reshape(batch, -1, self.d_inner)
-        z = z.flatten(1, 2)
+        x = depthwise_conv2d_silu(x, self.conv.weight, self.conv.bias)  # type: ignore[arg-type]  # it has a bias
+        x, z = x.flatten(1, 2), z.flatten(1, 2)
         if isinstance(self.merge, DirectionMixture):
             draw = self.merge.draw()
             y = self.out_norm(self.merge(self.scan(x, height, width, draw), draw=draw)) * F.silu(z)
