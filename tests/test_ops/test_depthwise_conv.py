@@ -70,6 +70,18 @@ def test_kernel_agrees_with_naive(size, dtype, tolerance) -> None:
 
 @needs_extension
 @pytest.mark.usefixtures('instruction_set')
+@pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16])
+def test_numbers_are_rounded_as_pytorch_does(dtype) -> None:
+    x, weight, bias, _ = draw(9, 9, channels=37, dtype=dtype)
+    x *= torch.logspace(-12, 8, 37, base=10).to(dtype)  # from subnormal to infinite
+    x[0, 0, 0] = torch.nan
+
+    got, want = (depthwise_conv2d_silu(x, weight, bias * 1e-7) for x in (x, x.float()))
+    torch.testing.assert_close(got, want.to(dtype), rtol=0, atol=0, equal_nan=True)
+
+
+@needs_extension
+@pytest.mark.usefixtures('instruction_set')
 @pytest.mark.parametrize('channels', [1, 4, 16, 31, 32, 33, 80])
 def test_kernel_of_any_number_of_channels(channels) -> None:
     *inputs, grad = draw(4, 5, channels=channels, dtype=torch.float32)

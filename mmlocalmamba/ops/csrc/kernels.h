@@ -6,6 +6,8 @@
 namespace mmlocalmamba {
 namespace SIMD_NAMESPACE {
 
+#include "numbers.h"
+
 #include "simd.h"
 
 #include "rows.h"

@@ -48,29 +48,18 @@ INLINE int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 
 template <class S, class Simd>
 INLINE typename Simd::Vector load_row(const S* p, int lanes) {
-  typename Simd::Value row[Simd::kWidth];
-  if (lanes == Simd::kWidth) {
-    if constexpr (std::is_same<S, typename Simd::Value>::value) return Simd::load(p);
-    for (int i = 0; i < Simd::kWidth; ++i) row[i] = to_compute(p[i]);
-  } else {
-    for (int i = 0; i < Simd::kWidth; ++i) row[i] = 0;
-    for (int i = 0; i < Simd::kWidth && i < lanes; ++i) row[i] = to_compute(p[i]);
-  }
+  if (lanes == Simd::kWidth) return Simd::load(p);
+  typename Simd::Value row[Simd::kWidth] = {};
+  for (int i = 0; i < Simd::kWidth && i < lanes; ++i) row[i] = to_compute(p[i]);
   return Simd::load(row);
 }
 
 template <class S, class Simd>
 INLINE void store_row(S* p, const typename Simd::Vector& v, int lanes) {
-  if constexpr (std::is_same<S, typename Simd::Value>::value) {
-    if (lanes == Simd::kWidth) return Simd::store(p, v);
-  }
+  if (lanes == Simd::kWidth) return Simd::store(p, v);
   typename Simd::Value row[Simd::kWidth];
   Simd::store(row, v);
-  if (lanes == Simd::kWidth) {
-    for (int i = 0; i < Simd::kWidth; ++i) from_compute(row[i], p[i]);
-  } else {
-    for (int i = 0; i < Simd::kWidth && i < lanes; ++i) from_compute(row[i], p[i]);
-  }
+  for (int i = 0; i < Simd::kWidth && i < lanes; ++i) from_compute(row[i], p[i]);
 }
 
 // (channels, states) rows to one vector of channels per state.

@@ -1,13 +1,6 @@
 // Vectors of channels and the functions of them that the kernels need.
 //
-// Included once per instruction set, inside a namespace of its own: no function compiled for one set can be taken for
-// that of another. SIMD_WIDTH is the number of floats in a vector.
-
-#define INLINE inline __attribute__((always_inline))
-#if !defined(__GNUC__)
-#undef INLINE
-#define INLINE inline
-#endif
+// Included once per instruction set, after numbers.h. SIMD_WIDTH is the number of floats in a vector.
 
 // A vector in plain C++, for doubles and for compilers without vector types.
 template <class T, int W>
@@ -41,13 +34,15 @@ struct PlainSimd {
     for (int i = 0; i < W; ++i) v.lanes[i] = x;
     return v;
   }
-  static INLINE Vector load(const T* p) {
+  template <class S>
+  static INLINE Vector load(const S* p) {
     Vector v;
-    for (int i = 0; i < W; ++i) v.lanes[i] = p[i];
+    for (int i = 0; i < W; ++i) v.lanes[i] = to_compute(p[i]);
     return v;
   }
-  static INLINE void store(T* p, const Vector& v) {
-    for (int i = 0; i < W; ++i) p[i] = v.lanes[i];
+  template <class S>
+  static INLINE void store(S* p, const Vector& v) {
+    for (int i = 0; i < W; ++i) from_compute(v.lanes[i], p[i]);
   }
   static INLINE Vector exp2(const Vector& x) {
     Vector y;
@@ -98,6 +93,8 @@ alignas(64) static const float kRoots[32] = {
 
 typedef float FloatVector __attribute__((vector_size(4 * SIMD_WIDTH)));
 typedef int32_t IntVector __attribute__((vector_size(4 * SIMD_WIDTH)));
+typedef uint32_t BitsVector __attribute__((vector_size(4 * SIMD_WIDTH)));
+typedef uint16_t ShortVector __attribute__((vector_size(2 * SIMD_WIDTH)));
 
 struct FloatSimd {
   using Value = float;
@@ -111,6 +108,36 @@ struct FloatSimd {
     return v;
   }
   static INLINE void store(float* p, const Vector& v) { __builtin_memcpy(p, &v, sizeof(v)); }
+
+  // As to_compute and from_compute, which compilers do not vectorise.
+  static INLINE Vector load(const BFloat16* p) {
+    ShortVector v;
+    __builtin_memcpy(&v, p, sizeof(v));
+    return (Vector)(__builtin_convertvector(v, BitsVector) << 16);
+  }
+  static INLINE void store(BFloat16* p, const Vector& v) {
+    const BitsVector bits = (BitsVector)v, nan = BitsVector{} + 0x7fc0u;
+    const BitsVector rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
+    const ShortVector out = __builtin_convertvector(v == v ? rounded : nan, ShortVector);
+    __builtin_memcpy(p, &out, sizeof(out));
+  }
+  static INLINE Vector load(const Half* p) {
+#if defined(SIMD_AVX512)
+    return (Vector)_mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+#else
+    float row[kWidth];
+    for (int i = 0; i < kWidth; ++i) row[i] = to_compute(p[i]);
+    return load(row);
+#endif
+  }
+  static INLINE void store(Half* p, const Vector& v) {
+#if defined(SIMD_AVX512)
+    const __m256i out = _mm512_cvtps_ph((__m512)v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), out);
+#else
+    for (int i = 0; i < kWidth; ++i) from_compute(v[i], p[i]);
+#endif
+  }
 
   // A NaN in b stays.
   static INLINE Vector max(const Vector& a, const Vector& b) {
@@ -243,65 +270,3 @@ using FloatSimd = PlainSimd<float, SIMD_WIDTH>;
 #endif
 
 using DoubleSimd = PlainSimd<double, SIMD_WIDTH / 2>;
-
-// Numbers as they are stored, to and from the compute type.
-struct BFloat16 {
-  uint16_t bits;
-};
-struct Half {
-  uint16_t bits;
-};
-
-INLINE float to_compute(float x) { return x; }
-INLINE double to_compute(double x) { return x; }
-INLINE float to_compute(BFloat16 x) {
-  const uint32_t bits = uint32_t(x.bits) << 16;
-  float y;
-  std::memcpy(&y, &bits, 4);
-  return y;
-}
-INLINE float to_compute(Half x) {
-  // Exponent and mantissa moved into place and scaled: right for subnormals too. Infinity and NaN get their exponent.
-  const uint32_t magnitude = uint32_t(x.bits & 0x7fff) << 13;
-  uint32_t bits = magnitude;
-  float y;
-  std::memcpy(&y, &bits, 4);
-  y *= 5.192296858534828e+33f;  // 2^112
-  std::memcpy(&bits, &y, 4);
-  if (magnitude >= 0x0f800000u) bits |= 0x7f800000u;
-  bits |= uint32_t(x.bits & 0x8000) << 16;
-  std::memcpy(&y, &bits, 4);
-  return y;
-}
-
-INLINE void from_compute(float x, float& y) { y = x; }
-INLINE void from_compute(double x, double& y) { y = x; }
-INLINE void from_compute(float x, BFloat16& y) {
-  uint32_t bits;
-  std::memcpy(&bits, &x, 4);
-  if (x != x) {
-    y.bits = 0x7fc0;
-  } else {
-    y.bits = uint16_t((bits + 0x7fffu + ((bits >> 16) & 1)) >> 16);  // to nearest, ties to even
-  }
-}
-INLINE void from_compute(float x, Half& y) {
-  uint32_t bits;
-  std::memcpy(&bits, &x, 4);
-  const uint16_t sign = uint16_t((bits >> 16) & 0x8000);
-  bits &= 0x7fffffffu;
-  if (bits > 0x7f800000u) {
-    y.bits = uint16_t(sign | 0x7e00);
-  } else if (bits >= 0x477ff000u) {
-    y.bits = uint16_t(sign | 0x7c00);  // from 65520 on, the nearest is infinity
-  } else if (bits < 0x38800000u) {
-    // Subnormal: adding 1/2 leaves the mantissa in the low bits, rounded to nearest even by the processor.
-    float magnitude;
-    std::memcpy(&magnitude, &bits, 4);
-    magnitude += 0.5f;
-    std::memcpy(&bits, &magnitude, 4);
-    y.bits = uint16_t(sign | (bits - 0x3f000000u));
-  } else {
-    y.bits = uint16_t(sign | ((bits - 0x38000000u + 0xfffu + ((bits >> 13) & 1)) >> 13));
-  }
-}
