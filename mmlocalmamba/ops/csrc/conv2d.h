@@ -48,7 +48,8 @@ struct Conv2dBlock {
   // processor to foresee what the next row will need.
   template <class S, class Sink>
   INLINE void convolve(int64_t y, int block_lanes, const Sink& sink) const {
-    const ThreeRows<Simd, S> rows(row<const S>(args.x, 0), args.height, y, args.height, args.width * args.x.row, args.x.row);
+    const ThreeRows<Simd, S> rows(row<const S>(args.x, 0), args.height, y, args.height, args.width * args.x.row,
+                                  args.x.row);
     const S* const ahead = row<const S>(args.x, smaller(y + 2, args.height - 1));
     V left = bias, middle = bias;
     for (int64_t x = 0; x < args.width; ++x) {
