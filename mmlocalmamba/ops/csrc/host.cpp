@@ -3,9 +3,6 @@
 #include <ATen/Parallel.h>
 
 #include <algorithm>
-#if defined(__linux__)
-#include <sys/mman.h>
-#endif
 
 namespace mmlocalmamba {
 namespace {
@@ -65,17 +62,6 @@ Tokens tokens(const at::Tensor& x) {
 
 Tokens output_tokens(const at::Tensor& y) {
   return {y.data_ptr(), y.stride(0), y.stride(2), y.stride(1)};
-}
-
-at::Tensor room_for(at::IntArrayRef sizes, const at::TensorOptions& options) {
-  at::Tensor room = at::empty(sizes, options);
-#if defined(__linux__) && defined(MADV_HUGEPAGE)
-  constexpr uintptr_t kPage = 4096, kLarge = uintptr_t(1) << 23;
-  const uintptr_t first = reinterpret_cast<uintptr_t>(room.data_ptr()), last = first + room.nbytes();
-  const uintptr_t whole = (first + kPage - 1) / kPage * kPage;
-  if (room.nbytes() >= kLarge) madvise(reinterpret_cast<void*>(whole), last / kPage * kPage - whole, MADV_HUGEPAGE);
-#endif
-  return room;
 }
 
 at::Tensor sum_of_parts(const at::Tensor& parts, at::ScalarType dtype) {

@@ -22,10 +22,6 @@ at::Tensor with_unit_stride(const at::Tensor& x);
 Tokens tokens(const at::Tensor& x);         // (batch, rows, features) or (batch, rows, directions, features)
 Tokens output_tokens(const at::Tensor& y);  // (batch, directions, rows, features)
 
-// Room for a result. What is large is asked for in huge pages where the system has them: the kernel would otherwise
-// hand out and clear it 4 KiB at a time, each time that it is first written to, which takes as long as a scan's output.
-at::Tensor room_for(at::IntArrayRef sizes, const at::TensorOptions& options);
-
 // An index out of range would read and write foreign memory.
 void check_order(const at::Tensor& order, int64_t num_tokens);
 

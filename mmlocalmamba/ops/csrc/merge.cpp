@@ -75,7 +75,7 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> merge_forward(const at::Tensor& y
   const double tokens = double(std::max<int64_t>(in.args.tokens, 1));
   const at::Tensor mean = in.summed(chosen_kernels()->merge_mean, in.args.directions).div_(tokens);
   const at::Tensor gates = network.gates(mean).contiguous();
-  at::Tensor out = room_for({in.args.batch, in.args.tokens, in.args.channels}, y.options());
+  at::Tensor out = at::empty({in.args.batch, in.args.tokens, in.args.channels}, y.options());
   in.args.gates = gates.data_ptr();
   in.args.out = mmlocalmamba::tokens(out);
   in.run(chosen_kernels()->merge_forward);
@@ -91,9 +91,9 @@ std::vector<at::Tensor> merge_backward(const at::Tensor& grad_out_, const at::Te
   const at::Tensor grad_out = with_unit_stride(grad_out_.to(y.scalar_type())), gates = gates_.contiguous();
   const int64_t channels = in.args.channels, directions = in.args.directions;
   const bool normed = !norm.empty();
-  at::Tensor grad_z = z.has_value() ? room_for(in.z.sizes(), in.z.options()) : at::empty({0}, in.y.options());
+  at::Tensor grad_z = z.has_value() ? at::empty(in.z.sizes(), in.z.options()) : at::empty({0}, in.y.options());
   if (z.has_value()) in.args.grad_z = tokens(grad_z);
-  at::Tensor grad_sum = normed ? room_for(grad_out.sizes(), in.y.options()) : grad_out;
+  at::Tensor grad_sum = normed ? at::empty(grad_out.sizes(), in.y.options()) : grad_out;
   in.args.grad_out = tokens(grad_out);
   in.args.grad_sum = tokens(grad_sum);
   in.args.gates = gates.data_ptr();
@@ -109,7 +109,7 @@ std::vector<at::Tensor> merge_backward(const at::Tensor& grad_out_, const at::Te
   const at::Tensor per_token = 1.0 / double(std::max<int64_t>(in.args.tokens, 1)) * grad_normed * network.norm_weight;
   const at::Tensor grad_mean = per_token.view({-1, directions, channels}).contiguous();
 
-  at::Tensor grad_y = room_for(in.y.sizes(), in.y.options());
+  at::Tensor grad_y = at::empty(in.y.sizes(), in.y.options());
   in.args.grad_out = tokens(grad_sum);
   in.args.grad_mean = grad_mean.data_ptr();
   in.args.grad_y = output_tokens(grad_y);

@@ -74,10 +74,10 @@ std::tuple<at::Tensor, at::Tensor> scan_forward(const at::Tensor& u, const at::T
                                                 bool keep_states, const std::optional<at::Tensor>& dt_weight) {
   Inputs in(u, dt, A, B, C, D, dt_bias, order, num_tokens, dt_weight);
   ScanArguments& args = in.args;
-  at::Tensor y = room_for({args.batch, args.directions, num_tokens, args.channels}, u.options());
+  at::Tensor y = at::empty({args.batch, args.directions, num_tokens, args.channels}, u.options());
   at::Tensor states = at::empty({0}, A.options());
   if (keep_states)
-    states = room_for({args.batch, args.directions, chunks_of(order), args.states, args.channels}, A.options());
+    states = at::empty({args.batch, args.directions, chunks_of(order), args.states, args.channels}, A.options());
   args.y = output_tokens(y);
   args.checkpoints = keep_states ? states.data_ptr() : nullptr;
   const int64_t blocks = blocks_of(u);
@@ -110,7 +110,7 @@ std::vector<at::Tensor> scan_backward(const at::Tensor& grad_y_, const at::Tenso
   args.parts = parts_of(args, blocks_of(u));
   // In scan order, padding at a direction's end is never visited. Otherwise every row is written.
   const auto make = [&](at::IntArrayRef size, at::ScalarType dtype) {
-    return args.spatial ? room_for(size, u.options().dtype(dtype)) : at::zeros(size, u.options().dtype(dtype));
+    return args.spatial ? at::empty(size, u.options().dtype(dtype)) : at::zeros(size, u.options().dtype(dtype));
   };
   const at::ScalarType compute = compute_type(u);
   at::Tensor grad_u = make(u.sizes(), compute);
