@@ -67,6 +67,16 @@ struct MergeArguments {
   Tokens grad_out, grad_sum, grad_y, grad_z;  // grad_sum: of what the norm takes
 };
 
+// SCAttn's channel gate of one vector per sample and direction, all contiguous and in the compute type.
+struct GateArguments {
+  bool is_double;
+  int64_t rows, channels, hidden;
+  double tokens;     // that sums are over
+  const void* sums;  // (rows, channels): of normalised tokens, without affine
+  const void *norm_weight, *norm_bias, *reduce_weight, *reduce_bias, *select_weight, *select_bias;
+  void *mean, *gates;  // (rows, channels)
+};
+
 // Tokens in a task of the merging kernels.
 constexpr int64_t kMergeChunk = 32;
 
@@ -87,6 +97,7 @@ struct Kernels {
   void (*conv2d_forward)(const Conv2dArguments&, int64_t first, int64_t last);   // batch x rows of the map
   void (*conv2d_backward)(const Conv2dArguments&, int64_t first, int64_t last);  // batch x groups of channels
   void (*merge_mean)(const MergeArguments&, int64_t first, int64_t last);  // batch x chunks of tokens, as all of these
+  void (*merge_gates)(const GateArguments&);
   void (*merge_forward)(const MergeArguments&, int64_t first, int64_t last);
   void (*merge_grad_gates)(const MergeArguments&, int64_t first, int64_t last);
   void (*merge_backward)(const MergeArguments&, int64_t first, int64_t last);

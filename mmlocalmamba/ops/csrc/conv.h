@@ -37,16 +37,39 @@ struct ConvBlock {
   }
 };
 
+// Walk along a sequence with a window of kTaps inputs, each of which is read once.
+template <int kTaps, class Simd, class S>
+INLINE void conv_forward_block(const ConvBlock<Simd>& block, int lanes) {
+  using V = typename Simd::Vector;
+  const ConvArguments& args = block.args;
+  const S* const x = at<const S>(args.x, block.batch, 0, 0) + block.channel;
+  S* y = at<S>(args.y, block.batch, 0, block.direction) + block.channel;
+  V window[kTaps];
+  for (V& input : window) input = Simd::set(0);
+  for (int64_t l = 0; l < args.length; ++l) {
+    const int32_t token = block.order[l];
+    for (int j = 0; j + 1 < kTaps; ++j) window[j] = window[j + 1];
+    window[kTaps - 1] = token < 0 ? Simd::set(0) : load_row<S, Simd>(x + token * args.x.row, lanes);
+    V before = block.bias;
+    for (int j = 0; j < kTaps; ++j) before = before + block.weight[j] * window[j];
+    store_row<S, Simd>(y, before * Simd::logistic(before), lanes);
+    y += args.y.row;
+  }
+}
+
 template <class Simd, class S>
 void conv_forward(const ConvArguments& args, int64_t first, int64_t last) {
-  using V = typename Simd::Vector;
   const FlushToZero flush;
   const int64_t blocks = (args.channels + Simd::kWidth - 1) / Simd::kWidth;
   for (int64_t task = first; task < last; ++task) {
     const int64_t sequence = task / blocks;
     const ConvBlock<Simd> block(args, sequence / args.directions, sequence % args.directions, task % blocks);
+    if (args.width == 4 && block.lanes == Simd::kWidth) {
+      conv_forward_block<4, Simd, S>(block, Simd::kWidth);
+      continue;
+    }
     for (int64_t l = 0; l < args.length; ++l) {
-      const V before = block.template before_silu<S>(l);
+      const typename Simd::Vector before = block.template before_silu<S>(l);
       store_row<S, Simd>(at<S>(args.y, block.batch, l, block.direction) + block.channel,
                          before * Simd::logistic(before), block.lanes);
     }

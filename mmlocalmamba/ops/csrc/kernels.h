@@ -46,6 +46,10 @@ void run_conv2d_backward(const Conv2dArguments& args, int64_t first, int64_t las
 void run_merge_mean(const MergeArguments& args, int64_t first, int64_t last) {
   SIMD_DISPATCH(merge_mean, args, first, last)
 }
+void run_merge_gates(const GateArguments& args) {
+  if (args.is_double) return merge_gates<DoubleSimd>(args);
+  merge_gates<FloatSimd>(args);
+}
 void run_merge_forward(const MergeArguments& args, int64_t first, int64_t last) {
   SIMD_DISPATCH(merge_forward, args, first, last)
 }
@@ -88,6 +92,7 @@ const Kernels SIMD_TABLE = {
     SIMD_NAMESPACE::run_conv2d_forward,
     SIMD_NAMESPACE::run_conv2d_backward,
     SIMD_NAMESPACE::run_merge_mean,
+    SIMD_NAMESPACE::run_merge_gates,
     SIMD_NAMESPACE::run_merge_forward,
     SIMD_NAMESPACE::run_merge_grad_gates,
     SIMD_NAMESPACE::run_merge_backward,

@@ -14,12 +14,30 @@ struct GateNetwork {
   GateNetwork(const GateWeights& weights, at::ScalarType dtype) {
     TORCH_CHECK(weights.size() == 6, "the gate has 6 weights, got ", weights.size());
     at::Tensor* const own[] = {&norm_weight, &norm_bias, &reduce_weight, &reduce_bias, &select_weight, &select_bias};
-    for (size_t i = 0; i < 6; ++i) *own[i] = weights[i].to(dtype);
+    for (size_t i = 0; i < 6; ++i) *own[i] = weights[i].to(dtype).contiguous();
   }
   at::Tensor normed(const at::Tensor& mean) const { return at::addcmul(norm_bias, mean, norm_weight); }
   at::Tensor reduced(const at::Tensor& normed) const { return at::linear(normed, reduce_weight, reduce_bias); }
-  at::Tensor gates(const at::Tensor& mean) const {
-    return at::sigmoid(at::linear(at::gelu(reduced(normed(mean))), select_weight, select_bias));
+  // From sums over so many tokens: their mean, and the gates.
+  std::tuple<at::Tensor, at::Tensor> mean_and_gates(const at::Tensor& sums, int64_t tokens) const {
+    at::Tensor mean = at::empty_like(sums), gates = at::empty_like(sums);
+    GateArguments args{};
+    args.is_double = sums.scalar_type() == at::kDouble;
+    args.rows = sums.size(0) * sums.size(1);
+    args.channels = sums.size(2);
+    args.hidden = reduce_weight.size(0);
+    args.tokens = double(std::max<int64_t>(tokens, 1));
+    args.sums = sums.data_ptr();
+    args.norm_weight = norm_weight.data_ptr();
+    args.norm_bias = norm_bias.data_ptr();
+    args.reduce_weight = reduce_weight.data_ptr();
+    args.reduce_bias = reduce_bias.data_ptr();
+    args.select_weight = select_weight.data_ptr();
+    args.select_bias = select_bias.data_ptr();
+    args.mean = mean.data_ptr();
+    args.gates = gates.data_ptr();
+    chosen_kernels()->merge_gates(args);
+    return {mean, gates};
   }
 };
 
@@ -72,9 +90,8 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> merge_forward(const at::Tensor& y
                                                              const std::vector<at::Tensor>& norm, double norm_eps) {
   MergeInputs in(y, z, eps, norm, norm_eps);
   const GateNetwork network(weights, compute_type(y));
-  const double tokens = double(std::max<int64_t>(in.args.tokens, 1));
-  const at::Tensor mean = in.summed(chosen_kernels()->merge_mean, in.args.directions).div_(tokens);
-  const at::Tensor gates = network.gates(mean).contiguous();
+  const at::Tensor sums = in.summed(chosen_kernels()->merge_mean, in.args.directions).contiguous();
+  const auto [mean, gates] = network.mean_and_gates(sums, in.args.tokens);
   at::Tensor out = at::empty({in.args.batch, in.args.tokens, in.args.channels}, y.options());
   in.args.gates = gates.data_ptr();
   in.args.out = mmlocalmamba::tokens(out);

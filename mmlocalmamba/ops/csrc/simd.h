@@ -206,9 +206,13 @@ struct FloatSimd {
   }
 
   static INLINE float sum(const Vector& v) {
+#if defined(SIMD_AVX512)
+    return _mm512_reduce_add_ps((__m512)v);
+#else
     float s = 0;
     for (int i = 0; i < kWidth; ++i) s += v[i];
     return s;
+#endif
   }
 
   static INLINE void store_sums(const Vector* a, const Vector* b, float* to_a, float* to_b) {
