@@ -2,8 +2,8 @@
 //
 // Included once per instruction set, after simd.h.
 
-// An array on the heap. Not std::vector, whose functions compiled for one instruction set the linker could take for
-// those of another.
+// An array; a few vectors or numbers are held in place, everything else on the heap. Not std::vector, whose functions
+// compiled for one instruction set the linker could take for those of another.
 template <class T>
 class Array {
  public:
@@ -17,7 +17,7 @@ class Array {
   }
   ~Array() {
     for (int64_t i = 0; i < size_; ++i) data_[i].~T();
-    ::operator delete(data_, std::align_val_t(kAlignment));
+    if (size_ > kPlaces) ::operator delete(data_, std::align_val_t(kAlignment));
   }
   Array(const Array&) = delete;
   Array& operator=(const Array&) = delete;
@@ -31,9 +31,12 @@ class Array {
 
  private:
   static constexpr size_t kAlignment = 64;
-  static T* allocate(int64_t size) {
+  static constexpr int64_t kPlaces = sizeof(T) <= kAlignment ? 16 : 0;
+  T* allocate(int64_t size) {
+    if (size <= kPlaces) return reinterpret_cast<T*>(places_);
     return static_cast<T*>(::operator new(sizeof(T) * static_cast<size_t>(size), std::align_val_t(kAlignment)));
   }
+  alignas(kAlignment) unsigned char places_[kPlaces > 0 ? kPlaces * sizeof(T) : 1];
   T* data_;
   int64_t size_;
 };
@@ -65,10 +68,13 @@ INLINE void store_row(S* p, const typename Simd::Vector& v, int lanes) {
 // (channels, states) rows to one vector of channels per state.
 template <class Simd>
 INLINE void load_transposed(const typename Simd::Value* p, int64_t states, int lanes, typename Simd::Vector* out) {
-  for (int64_t n = 0; n < states; ++n) {
-    typename Simd::Value row[Simd::kWidth] = {};
-    for (int i = 0; i < Simd::kWidth && i < lanes; ++i) row[i] = p[i * states + n];
-    out[n] = Simd::load(row);
+  constexpr int kTile = 16;
+  for (int64_t first = 0; first < states; first += kTile) {
+    const int count = int(smaller(kTile, states - first));
+    typename Simd::Value tile[kTile][Simd::kWidth] = {};
+    for (int i = 0; i < Simd::kWidth && i < lanes; ++i)
+      for (int n = 0; n < count; ++n) tile[n][i] = p[i * states + first + n];
+    for (int n = 0; n < count; ++n) out[first + n] = Simd::load(tile[n]);
   }
 }
 
