@@ -22,6 +22,7 @@ from matplotlib.figure import Figure
 from mmlocalmamba.analysis import benchmark_memory, benchmark_models, benchmark_profile, benchmark_scan
 from mmlocalmamba.analysis.benchmark import Result, Setup, UnavailableError
 from mmlocalmamba.analysis.benchmark_report import environment, environment_text, plot_growth, to_json, to_text
+from mmlocalmamba.engine.allocator import keep_freed_memory
 
 MEASURES: dict[str, tuple[Callable[[Setup], Result], str]] = {
     'forward': (benchmark_models.forward, 'LocalVMamba against Swin, forward'),
@@ -93,6 +94,8 @@ def main(arguments: list[str] | None = None) -> None:
     """Take the measures, one after the other; each is printed and saved as soon as it is there."""
     args = parse_args(arguments)
     torch.set_num_threads(args.threads)
+    if args.device == 'cpu':
+        keep_freed_memory()  # as tools/train.py and tools/test.py do
     setup = Setup(args.device, args.threads, args.runs, args.batch, small=args.size == 'small')
     results: dict[str, Any] = {'environment': environment(setup), 'setup': asdict(setup), 'measures': {}}
     print(environment_text(results['environment']))

@@ -15,6 +15,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from mmlocalmamba.engine.allocator import keep_freed_memory
+
 from .benchmark import Result, Setup, UnavailableError, compare_once
 from .benchmark_models import draw_image, label, local_vmamba, step_of, swin
 
@@ -63,6 +65,8 @@ def peak_of_step(name: str, side: int, setup: Setup) -> int:
     """Run a training step in this process, and give the bytes that it took at most; see :func:`memory`."""
     torch.set_num_threads(setup.threads)
     on_gpu = setup.device == 'cuda'
+    if not on_gpu:
+        keep_freed_memory()  # as tools/train.py does
     image = draw_image(setup, side)
     before = torch.cuda.memory_allocated() if on_gpu else resident('VmRSS')
     step_of(build(name, side, setup), image)()

@@ -15,6 +15,7 @@ from mmengine.logging import print_log
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
+from .allocator import keep_freed_memory
 from .preflight import apply_pretrained
 
 
@@ -139,6 +140,8 @@ def _spare_sync_bn(node: Any) -> bool:
 
 
 def make_runner(cfg: Config) -> Runner:
-    """Build MMEngine's Runner, or the one that ``runner_type`` names."""
+    """Build MMEngine's Runner, or the one that ``runner_type`` names; where there is only a CPU, keep freed memory."""
+    if not has_accelerator():
+        keep_freed_memory()
     join_processes(cfg)
     return RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
