@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .autocast import outside_autocast
 from .backends import cpu, has_cpu_kernels
 
 
@@ -48,7 +49,7 @@ def merge_scans(
         ValueError: If shapes do not fit together.
     """
     _check(y, weights, z, norm)
-    with torch.autocast(y.device.type, enabled=False):
+    with outside_autocast(y.device.type):
         if has_cpu_kernels(y.device):
             return _merge_scans(y, z, list(weights), eps, list(norm), norm_eps)[0]
         return merge_scans_naive(y, weights, z, eps, norm, norm_eps)
@@ -169,9 +170,7 @@ def _backward(ctx, grad_out, _grad_mean, _grad_gates):  # type: ignore[no-untype
     z = others.pop(0) if ctx.has_z else None
     mean, gates, *parameters = others
     weights, norm = parameters[:6], parameters[6:]
-    grad_y, grad_z, *grads = _merge_scans_backward(
-        grad_out, y, z, weights, mean, gates, ctx.eps, norm, ctx.norm_eps
-    )
+    grad_y, grad_z, *grads = _merge_scans_backward(grad_out, y, z, weights, mean, gates, ctx.eps, norm, ctx.norm_eps)
     return grad_y, grad_z.to(z.dtype) if ctx.has_z else None, grads[:6], None, grads[6:], None
 
 

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from .autocast import outside_autocast
 from .backends import backend_for, load_backend, takes_low_rank
 
 
@@ -70,7 +71,7 @@ def local_selective_scan(
         num_tokens = u.shape[1]
     inputs = (u, dt, A, B, C, D, dt_bias, dt_weight)
     keep_states = torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in inputs)
-    with torch.autocast(u.device.type, enabled=False):
+    with outside_autocast(u.device.type):
         return _selective_scan(*inputs, order, num_tokens, keep_states, backend or '')[0]
 
 

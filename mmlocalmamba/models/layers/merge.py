@@ -39,9 +39,7 @@ class DirectionMerge(nn.Module):
         if self.attn is not None and not self.attn.spatial:
             gate = (self.attn.channel_weights(), z, self.attn.norm.eps)
             return merge_scans(y, *gate) if norm is None else merge_scans(y, *gate, (norm.weight, norm.bias), norm.eps)
-        if norm is None:
-            return self.gate(y, z).sum(1)
-        return norm(self.gate(y, None).sum(1)) * F.silu(z)
+        return _gate_last(self.gate(y, z if norm is None else None).sum(1), z, norm)
 
     def gate(self, y: Tensor, z: Tensor | None) -> Tensor:
         """Gate each direction: by SiLU(z), if there is one, then by SCAttn; returns the shape of y."""
@@ -100,23 +98,35 @@ class DirectionMixture(DirectionMerge):
         branches = systematic_sample(inclusion)
         return Draw(branches, inclusion[branches])
 
-    def forward(self, y: Tensor, z: Tensor | None = None, draw: Draw | None = None) -> Tensor:
+    def forward(
+        self, y: Tensor, z: Tensor | None = None, norm: nn.LayerNorm | None = None, draw: Draw | None = None
+    ) -> Tensor:
         """Mix scans into (B, L, C).
 
         Args:
             y: Scans of the drawn branches, (B, k, L, C); of all K if none were drawn.
             z: (B, L, C), whose SiLU the scans are multiplied by first; or None.
+            norm: Normalises the sum; SiLU(z), which it needs, then comes last.
             draw: What :meth:`draw` returned before the scan.
         """
-        y = self.gate(y, z)
+        y = self.gate(y, z if norm is None else None)
         y = F.layer_norm(y, y.shape[-1:])
         weights = self._probabilities()
         if draw is not None:
             weights = weights[draw.branches] / draw.inclusion.to(weights)
-        return torch.einsum('bklc,k->blc', y, weights.to(y.dtype))
+        return _gate_last(torch.einsum('bklc,k->blc', y, weights.to(y.dtype)), z, norm)
 
     def _probabilities(self) -> Tensor:
         return self.alpha.softmax(0)
+
+
+def _gate_last(total: Tensor, z: Tensor | None, norm: nn.LayerNorm | None) -> Tensor:
+    """Normalise the sum of the scans and multiply it by SiLU(z), if there is a norm."""
+    if norm is None:
+        return total
+    if z is None:
+        raise ValueError('a norm comes between the sum and SiLU(z): pass z with it')
+    return norm(total) * F.silu(z)
 
 
 def inclusion_probabilities(probabilities: Tensor, count: int) -> Tensor:

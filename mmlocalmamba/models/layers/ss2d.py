@@ -68,9 +68,9 @@ class SS2D(nn.Module):
         x, z = x.flatten(1, 2), z.flatten(1, 2)
         if isinstance(self.merge, DirectionMixture):
             draw = self.merge.draw()
-            y = self.out_norm(self.merge(self.scan(x, height, width, draw), draw=draw)) * F.silu(z)
+            y = self.merge(self.scan(x, height, width, draw), z, self.out_norm, draw)
         else:
-            y = self.merge(self.scan(x, height, width), z, norm=self.out_norm)
+            y = self.merge(self.scan(x, height, width), z, self.out_norm)
         return self.out_proj(y.unflatten(1, (height, width)))
 
     def scan(self, x: Tensor, height: int, width: int, draw: Draw | None = None) -> Tensor:

@@ -71,7 +71,7 @@ class VimMixer(nn.Module):
         x, z = self.in_proj(x).chunk(2, -1)
         if isinstance(self.merge, DirectionMixture):
             draw = self.merge.draw()
-            return self.out_proj(self.merge(self.scan(x, height, width, draw), z, draw))
+            return self.out_proj(self.merge(self.scan(x, height, width, draw), z, draw=draw))
         return self.out_proj(self.merge(self.scan(x, height, width), z))
 
     def scan(self, x: Tensor, height: int, width: int, draw: Draw | None = None) -> Tensor:

@@ -2,9 +2,10 @@
 
 A back end is a module of this package with four functions: ``why_not(device_type)`` says in a sentence why it cannot
 run there (None if it can), ``states_shape(u, A, order)`` gives the shape of what its forward keeps for its backward,
-and ``forward`` and ``backward`` do the work; ``LOW_RANK_DT``, if there, says that they take a ``dt_weight``. ``auto`` takes the first of the device's list that can run. A back end
-that was asked for by name runs or raises: there is no quiet way from a fast one to a slow one. GPU kernels are compared
-with the reference on each device before their first use (see :mod:`.self_check`).
+and ``forward`` and ``backward`` do the work; ``LOW_RANK_DT``, if there, says that they take a ``dt_weight``. ``auto``
+takes the first of the device's list that can run. A back end that was asked for by name runs or raises: there is no
+quiet way from a fast one to a slow one. GPU kernels are compared with the reference on each device before their first
+use (see :mod:`.self_check`).
 """
 
 from __future__ import annotations

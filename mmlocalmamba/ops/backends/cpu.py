@@ -17,7 +17,7 @@ CHUNK = 64
 """Tokens after which a state is kept for the backward; kChunk of csrc/arguments.h."""
 
 LOW_RANK_DT = True
-"""Whether step sizes may come at low rank, with their projection's weight; they are expanded inside, and never stored."""
+"""Whether step sizes may come at low rank, with their projection's weight: they are expanded inside, never stored."""
 
 _HOW = (
     'install a C++ compiler (Debian, Ubuntu: apt-get install g++; macOS: xcode-select --install) and run '
@@ -81,6 +81,6 @@ def backward(
     num_tokens: int,
     dt_weight: Tensor | None = None,
 ) -> tuple[Tensor, ...]:
-    """Compute the states again, and run the recurrence backwards; returns the gradients of the seven or eight tensors."""
+    """Compute the states again, and run the recurrence backwards; returns the tensors' gradients, in order."""
     inputs = (u, dt, A, B, C, D, dt_bias, order, states, num_tokens, dt_weight)
     return tuple(extension().scan_backward(grad_y, *inputs))
