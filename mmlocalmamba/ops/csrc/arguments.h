@@ -77,6 +77,21 @@ struct GateArguments {
   void *mean, *gates;  // (rows, channels)
 };
 
+struct AddNormArguments {
+  Dtype dtype;  // of hidden, normed and the latter's gradient; everything else is in the compute type
+  int64_t batch, tokens, channels;
+  double eps;
+  Tokens hidden, before, residual, normed;  // before: the residual stream until now; without data: none
+  const void* weight;                       // (channels)
+  const void *cos, *sin;                    // (tokens, channels) each, or null
+  // For the backward.
+  Tokens grad_normed, grad_residual, grad_sum;  // grad_sum: of hidden and before
+  void* grad_weight;                            // (chunks of tokens, channels)
+};
+
+// Tokens in a task of the residual stream's norm.
+constexpr int64_t kNormChunk = 32;
+
 // Tokens in a task of the merging kernels.
 constexpr int64_t kMergeChunk = 32;
 
@@ -101,6 +116,8 @@ struct Kernels {
   void (*merge_forward)(const MergeArguments&, int64_t first, int64_t last);
   void (*merge_grad_gates)(const MergeArguments&, int64_t first, int64_t last);
   void (*merge_backward)(const MergeArguments&, int64_t first, int64_t last);
+  void (*add_norm_forward)(const AddNormArguments&, int64_t first, int64_t last);   // chunks of tokens
+  void (*add_norm_backward)(const AddNormArguments&, int64_t first, int64_t last);  // chunks of tokens
   int64_t (*block)(Dtype);                                                   // channels in a block
   void (*exp2)(const float* x, float* y, int64_t n);                         // exposed for the tests of accuracy
   void (*softplus)(const float* x, float* y, float* slope, int64_t n);

@@ -52,6 +52,8 @@ PYBIND11_MODULE(TORCH_EXTENSION_NAME, m) {
   m.def("conv2d_backward", &mm::conv2d_backward, release());
   m.def("merge_forward", &mm::merge_forward, release());
   m.def("merge_backward", &mm::merge_backward, release());
+  m.def("add_norm_forward", &mm::add_norm_forward, release());
+  m.def("add_norm_backward", &mm::add_norm_backward, release());
   m.def("instruction_sets", &mm::instruction_sets, "Instruction sets of this processor, fastest first.");
   m.def("use_instruction_set", &mm::use_instruction_set, "Take another instruction set than the fastest.");
   m.def("exp2", &mm::exp2, "The kernels' 2^x of float32 x <= 0.");

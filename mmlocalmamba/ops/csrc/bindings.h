@@ -41,4 +41,14 @@ std::vector<at::Tensor> merge_backward(const at::Tensor& grad_out, const at::Ten
                                        const at::Tensor& mean, const at::Tensor& gates, double eps,
                                        const std::vector<at::Tensor>& norm, double norm_eps);
 
+// The forward gives normed and the new residual, the backward the gradients of hidden + residual and of weight.
+std::tuple<at::Tensor, at::Tensor> add_norm_forward(const at::Tensor& hidden, const std::optional<at::Tensor>& residual,
+                                                    const at::Tensor& weight, double eps,
+                                                    const std::optional<at::Tensor>& cos,
+                                                    const std::optional<at::Tensor>& sin);
+std::tuple<at::Tensor, at::Tensor> add_norm_backward(const at::Tensor& grad_normed, const at::Tensor& grad_residual,
+                                                     const at::Tensor& residual, const at::Tensor& weight, double eps,
+                                                     const std::optional<at::Tensor>& cos,
+                                                     const std::optional<at::Tensor>& sin);
+
 }  // namespace mmlocalmamba

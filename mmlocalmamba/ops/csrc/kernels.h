@@ -12,6 +12,7 @@ namespace SIMD_NAMESPACE {
 
 #include "rows.h"
 
+#include "add_norm.h"
 #include "conv.h"
 #include "conv2d.h"
 #include "merge.h"
@@ -59,6 +60,12 @@ void run_merge_grad_gates(const MergeArguments& args, int64_t first, int64_t las
 void run_merge_backward(const MergeArguments& args, int64_t first, int64_t last) {
   SIMD_DISPATCH(merge_backward, args, first, last)
 }
+void run_add_norm_forward(const AddNormArguments& args, int64_t first, int64_t last) {
+  SIMD_DISPATCH(add_norm_forward, args, first, last)
+}
+void run_add_norm_backward(const AddNormArguments& args, int64_t first, int64_t last) {
+  SIMD_DISPATCH(add_norm_backward, args, first, last)
+}
 #undef SIMD_DISPATCH
 
 int64_t run_block(Dtype dtype) { return dtype == Dtype::kDouble ? DoubleSimd::kWidth : FloatSimd::kWidth; }
@@ -96,6 +103,8 @@ const Kernels SIMD_TABLE = {
     SIMD_NAMESPACE::run_merge_forward,
     SIMD_NAMESPACE::run_merge_grad_gates,
     SIMD_NAMESPACE::run_merge_backward,
+    SIMD_NAMESPACE::run_add_norm_forward,
+    SIMD_NAMESPACE::run_add_norm_backward,
     SIMD_NAMESPACE::run_block,
     SIMD_NAMESPACE::run_exp2,
     SIMD_NAMESPACE::run_softplus,

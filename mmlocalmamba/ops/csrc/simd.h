@@ -67,6 +67,15 @@ struct PlainSimd {
     }
     return y;
   }
+  // (-b, a) of each pair of neighbours (a, b).
+  static INLINE Vector turned(const Vector& v) {
+    Vector y;
+    for (int i = 0; i < W; i += 2) {
+      y.lanes[i] = -v.lanes[i + 1];
+      y.lanes[i + 1] = v.lanes[i];
+    }
+    return y;
+  }
   static INLINE T sum(const Vector& v) {
     T s = 0;
     for (int i = 0; i < W; ++i) s += v.lanes[i];
@@ -136,6 +145,23 @@ struct FloatSimd {
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), out);
 #else
     for (int i = 0; i < kWidth; ++i) from_compute(v[i], p[i]);
+#endif
+  }
+
+  // (-b, a) of each pair of neighbours (a, b).
+  static INLINE Vector turned(const Vector& v) {
+#if defined(SIMD_AVX512)
+    const __m512 swapped = _mm512_permute_ps((__m512)v, 0xb1);
+    return (Vector)_mm512_mask_sub_ps(swapped, 0x5555, _mm512_setzero_ps(), swapped);
+#elif defined(SIMD_AVX2)
+    return (Vector)_mm256_addsub_ps(_mm256_setzero_ps(), _mm256_permute_ps((__m256)v, 0xb1));
+#else
+    Vector y;
+    for (int i = 0; i < kWidth; i += 2) {
+      y[i] = -v[i + 1];
+      y[i + 1] = v[i];
+    }
+    return y;
 #endif
   }
 
