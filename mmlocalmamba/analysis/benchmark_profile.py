@@ -185,7 +185,7 @@ def part_of(chain: list[FunctionEvent], creator: FunctionEvent | None = None) ->
 
 def _rule(name: str) -> str | None:
     if 'mmlocalmamba' in name:  # our operations, and what torch.library makes of them
-        for word, part in (('selective_scan', 'scan'), ('conv', 'convolution')):
+        for word, part in (('selective_scan', 'scan'), ('conv', 'convolution'), ('norm', 'norms')):
             if word in name:
                 return part
         return None

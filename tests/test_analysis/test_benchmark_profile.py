@@ -9,6 +9,8 @@ from mmlocalmamba.analysis.benchmark_models import draw_image, step_of
 from mmlocalmamba.analysis.benchmark_profile import ATTENTION, PARTS, PATCHES, REST, profile_parts, profiles
 from mmlocalmamba.models import LocalVim, LocalVMamba
 from mmlocalmamba.models.layers.merge import DirectionMerge
+from mmlocalmamba.ops import add_rotate_rms_norm
+from mmlocalmamba.ops.backends import has_cpu_kernels
 
 SMALL = Setup(threads=1, runs=1, small=True)
 
@@ -60,6 +62,22 @@ def test_a_composed_norm_is_a_norm():
     for phase, parts in found.items():
         assert parts['norms'] > 0, phase
         assert parts['element by element'] == 0, phase
+
+
+class ResidualNorm(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(64))
+
+    def forward(self, x):
+        return add_rotate_rms_norm(x, x, self.weight, 1e-5)[0]
+
+
+@pytest.mark.skipif(not has_cpu_kernels(torch.device('cpu')), reason='the C++ extension is not built')
+def test_the_norm_of_the_residual_stream_is_a_norm():
+    found = profiled(ResidualNorm(), torch.randn(2, 128, 64, requires_grad=True))
+    for phase, parts in found.items():
+        assert parts['norms'] > parts['element by element'], phase
 
 
 def test_nothing_stays_behind_in_the_model():
