@@ -11,6 +11,7 @@ from timm.layers import DropPath
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from mmlocalmamba.ops import add_rotate_rms_norm
 from mmlocalmamba.registry import MODELS
 from mmlocalmamba.scan import published_directions
 
@@ -60,11 +61,10 @@ class LocalVimBlock(nn.Module):
             width: Columns of the map.
             rotary: Tables of the rotary embedding, if there is one.
         """
-        hidden = hidden.to(torch.promote_types(hidden.dtype, torch.float32))
-        residual = hidden if residual is None else residual + self.drop_path(hidden)
-        if rotary is not None:
-            residual = Rotary2d.rotate(residual, rotary)
-        return self.mixer(self.norm(residual).to(self.norm.weight.dtype), height, width), residual
+        if residual is not None and self.drop_path.training:
+            hidden = self.drop_path(hidden.to(torch.promote_types(hidden.dtype, torch.float32)))
+        normed, residual = add_rotate_rms_norm(hidden, residual, self.norm.weight, NORM_EPS, rotary)
+        return self.mixer(normed, height, width), residual
 
 
 @MODELS.register_module()

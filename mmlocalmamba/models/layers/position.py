@@ -1,4 +1,4 @@
-"""What tells LocalVim where a token is: resizable position tables and 2-D rotary embedding."""
+"""What tells LocalVim where a token is: resizable position tables, also those of the 2-D rotary embedding."""
 
 from __future__ import annotations
 
@@ -55,7 +55,9 @@ def rotary_tables(grid: int, dim: int) -> tuple[Tensor, Tensor]:
 
 
 class Rotary2d(nn.Module):
-    """Rotate interleaved pairs of channels by angles that depend on the token's row and column.
+    """Tables that rotate interleaved pairs of channels by angles that depend on the token's row and column.
+
+    :func:`mmlocalmamba.ops.add_rotate_rms_norm` rotates by them.
 
     Args:
         dim: Channels C, a multiple of 4.
@@ -83,11 +85,3 @@ class Rotary2d(nn.Module):
         """Give both tables for a map of that size, (h*w, C) each."""
         grid = (self.grid, self.grid)
         return resize_table(self.cos, grid, size), resize_table(self.sin, grid, size)
-
-    @staticmethod
-    def rotate(x: Tensor, tables: tuple[Tensor, Tensor]) -> Tensor:
-        """Rotate tokens x (B, L, C) by the tables; returns the same shape and dtype."""
-        cos, sin = tables
-        pairs = x.unflatten(-1, (-1, 2))
-        turned = torch.stack([-pairs[..., 1], pairs[..., 0]], -1).flatten(-2)
-        return (x * cos + turned * sin).to(x.dtype)

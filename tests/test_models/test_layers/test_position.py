@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from mmlocalmamba.models.layers.position import Rotary2d, resize_table, rotary_tables, square_grid
+from mmlocalmamba.ops.add_norm import rotate_pairs
 
 
 def test_rotary_tables_follow_the_formula():
@@ -22,7 +23,7 @@ def test_rotary_tables_follow_the_formula():
 def test_rotation_keeps_lengths_of_pairs():
     rope = Rotary2d(16, 4)
     x = torch.randn(2, 16, 16)
-    rotated = rope.rotate(x, rope.tables((4, 4)))
+    rotated = rotate_pairs(x, rope.tables((4, 4)))
     torch.testing.assert_close(rotated.unflatten(-1, (-1, 2)).norm(dim=-1), x.unflatten(-1, (-1, 2)).norm(dim=-1))
 
 
@@ -30,7 +31,7 @@ def test_rotation_turns_by_the_angle():
     rope = Rotary2d(4, 14)
     x = torch.zeros(1, 196, 4)
     x[..., 0] = 1
-    rotated = rope.rotate(x, rope.tables((14, 14)))[0, 14 * 2 + 3]
+    rotated = rotate_pairs(x, rope.tables((14, 14)))[0, 14 * 2 + 3]
     torch.testing.assert_close(rotated, torch.tensor([math.cos(2), math.sin(2), 0, 0]))
 
 
