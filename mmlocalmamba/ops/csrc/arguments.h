@@ -57,6 +57,7 @@ struct Conv2dArguments {
 struct MergeArguments {
   Dtype dtype;  // of y, z, the output and their gradients; everything else is in the compute type
   int64_t batch, directions, tokens, channels;
+  int64_t chunk;  // tokens in a task
   double eps, norm_eps;
   Tokens y, z, out;   // z without data: none
   const void* gates;  // (batch, directions, channels)
@@ -91,9 +92,6 @@ struct AddNormArguments {
 
 // Tokens in a task of the residual stream's norm.
 constexpr int64_t kNormChunk = 32;
-
-// Tokens in a task of the merging kernels.
-constexpr int64_t kMergeChunk = 32;
 
 // Channels in a task of the backward of the 2-D convolution: a multiple of every vector's width.
 constexpr int64_t kConv2dGroup = 32;

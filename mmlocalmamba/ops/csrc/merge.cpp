@@ -41,6 +41,13 @@ struct GateNetwork {
   }
 };
 
+// Tokens in a task, each of which sums over its own: enough tasks for threads, and few sums of many tokens. A function
+// of the problem's size alone, so that the sums do not depend on the threads.
+int64_t chunk_of(int64_t tokens) {
+  constexpr int64_t kTasks = 32, kFewest = 8, kMost = 256;
+  return std::min(kMost, std::max(kFewest, (tokens + kTasks - 1) / kTasks));
+}
+
 struct MergeInputs {
   at::Tensor y, z, norm_weight, norm_bias;
   MergeArguments args{};
@@ -53,6 +60,7 @@ struct MergeInputs {
     args.directions = y.size(1);
     args.tokens = y.size(2);
     args.channels = y.size(3);
+    args.chunk = chunk_of(args.tokens);
     args.eps = eps;
     args.y = output_tokens(y);
     if (z_.has_value()) {
@@ -68,7 +76,7 @@ struct MergeInputs {
       args.norm_eps = norm_eps;
     }
   }
-  int64_t chunks() const { return (args.tokens + kMergeChunk - 1) / kMergeChunk; }
+  int64_t chunks() const { return (args.tokens + args.chunk - 1) / args.chunk; }
   at::TensorOptions compute() const { return y.options().dtype(compute_type(y)); }
 
   // Run a kernel that sums over chunks of tokens, and add the chunks up: (batch, rows, channels).

@@ -119,11 +119,11 @@ INLINE typename Simd::Vector gated_sum(const MergeRow<Simd>& at_token, Table<Sim
 struct MergeTask {
   int64_t batch, chunk, first, last;
   MergeTask(const MergeArguments& args, int64_t task) {
-    const int64_t chunks = (args.tokens + kMergeChunk - 1) / kMergeChunk;
+    const int64_t chunks = (args.tokens + args.chunk - 1) / args.chunk;
     batch = task / chunks;
     chunk = task % chunks;
-    first = chunk * kMergeChunk;
-    last = smaller(first + kMergeChunk, args.tokens);
+    first = chunk * args.chunk;
+    last = smaller(first + args.chunk, args.tokens);
   }
 };
 
@@ -157,6 +157,7 @@ INLINE typename Simd::Value dot(const typename Simd::Value* a, const typename Si
     even = even + Simd::load(a + i) * Simd::load(b + i);
     odd = odd + Simd::load(a + i + Simd::kWidth) * Simd::load(b + i + Simd::kWidth);
   }
+  for (; i + Simd::kWidth <= size; i += Simd::kWidth) even = even + Simd::load(a + i) * Simd::load(b + i);
   T sum = Simd::sum(even + odd);
   for (; i < size; ++i) sum += a[i] * b[i];
   return sum;
