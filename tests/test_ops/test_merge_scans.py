@@ -83,7 +83,7 @@ def test_kernel_agrees_with_naive(dtype, tolerance, mode) -> None:
 
 
 @pytest.mark.usefixtures('instruction_set')
-@pytest.mark.parametrize('tokens', [1, 31, 32, 65])
+@pytest.mark.parametrize('tokens', [1, 8, 31, 65, 300])
 @pytest.mark.parametrize('channels', [2, 16, 33])
 @pytest.mark.parametrize('mode', ['gated', 'normed'])
 def test_kernel_takes_any_size(channels, tokens, mode) -> None:

@@ -37,6 +37,7 @@ _CHECKED_DEVICES = ('cuda',)
 logger = logging.getLogger('mmlocalmamba')
 
 
+@lru_cache(maxsize=len(BACKENDS))
 def load_backend(name: str) -> ModuleType:
     """Import a back end by name; ValueError if there is none of that name."""
     if name not in BACKENDS:

@@ -62,6 +62,7 @@ struct MergeArguments {
   Tokens y, z, out;   // z without data: none
   const void* gates;  // (batch, directions, channels)
   void* partial;      // (chunks of tokens, batch, summed rows, channels): sums over each chunk
+  void* kept_gate;    // (batch, tokens, padded channels): silu(z) where z gates first, from one forward kernel to the next
   const void *norm_weight, *norm_bias;  // (channels) each, or null: then z gates before the gates are taken, else last
   // For the backward.
   const void* grad_mean;  // (batch, directions, channels), per token

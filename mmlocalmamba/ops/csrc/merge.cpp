@@ -98,6 +98,12 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> merge_forward(const at::Tensor& y
                                                              const std::vector<at::Tensor>& norm, double norm_eps) {
   MergeInputs in(y, z, eps, norm, norm_eps);
   const GateNetwork network(weights, compute_type(y));
+  at::Tensor kept_gate;
+  if (z.has_value() && norm.empty()) {
+    const int64_t padded = blocks_of(y) * chosen_kernels()->block(in.args.dtype);
+    kept_gate = at::empty({in.args.batch, in.args.tokens, padded}, in.compute());
+    in.args.kept_gate = kept_gate.data_ptr();
+  }
   const at::Tensor sums = in.summed(chosen_kernels()->merge_mean, in.args.directions).contiguous();
   const auto [mean, gates] = network.mean_and_gates(sums, in.args.tokens);
   at::Tensor out = at::empty({in.args.batch, in.args.tokens, in.args.channels}, y.options());

@@ -69,13 +69,24 @@ INLINE void silu_row(const MergeArguments& args, int64_t batch, int64_t token, t
   }
 }
 
-// The same where z gates the scans, before everything else; null where it does not.
+// Whether z gates the scans, before everything else.
+INLINE bool gates_first(const MergeArguments& args) { return args.z.data != nullptr && args.norm_weight == nullptr; }
+
+// silu(z) where z gates first, else null.
 template <class Simd, class S>
 INLINE const typename Simd::Value* first_gate(const MergeArguments& args, int64_t batch, int64_t token,
-                                              Array<typename Simd::Value>& to, bool with_slope) {
-  if (args.z.data == nullptr || args.norm_weight != nullptr) return nullptr;
-  silu_row<Simd, S>(args, batch, token, to.data(), with_slope);
-  return to.data();
+                                              typename Simd::Value* to, bool with_slope) {
+  if (!gates_first(args)) return nullptr;
+  silu_row<Simd, S>(args, batch, token, to, with_slope);
+  return to;
+}
+
+// Where the first kernel of the forward keeps it for the last one.
+template <class Simd>
+INLINE typename Simd::Value* kept_gate(const MergeArguments& args, int64_t batch, int64_t token) {
+  if (!gates_first(args)) return nullptr;
+  const int64_t row = batch * args.tokens + token;
+  return static_cast<typename Simd::Value*>(args.kept_gate) + row * padded_channels<Simd>(args);
 }
 
 // Moments over the channels of a padded row. Lanes past the end, which hold zeros, are left out of the sums.
@@ -130,12 +141,13 @@ struct MergeTask {
 template <class Simd, class S>
 void merge_mean(const MergeArguments& args, int64_t first, int64_t last) {
   using T = typename Simd::Value;
-  Array<T> row(padded_channels<Simd>(args)), gate(padded_channels<Simd>(args));
+  Array<T> row(padded_channels<Simd>(args));
   for (int64_t index = first; index < last; ++index) {
     const MergeTask task(args, index);
     Table<Simd> sums(args, args.directions);
     for (int64_t token = task.first; token < task.last; ++token) {
-      const MergeRow<Simd> at_token{args, task.batch, token, first_gate<Simd, S>(args, task.batch, token, gate, false)};
+      T* const kept = kept_gate<Simd>(args, task.batch, token);
+      const MergeRow<Simd> at_token{args, task.batch, token, first_gate<Simd, S>(args, task.batch, token, kept, false)};
       for (int64_t k = 0; k < args.directions; ++k) {
         T mean, rstd, *to = sums.row(k);
         moments_of_x<Simd, S>(at_token, k, row.data(), mean, rstd);
@@ -207,7 +219,7 @@ void merge_forward(const MergeArguments& args, int64_t first, int64_t last) {
     const MergeTask task(args, index);
     Table<Simd> gates(args, args.directions, args.gates, task.batch);
     for (int64_t token = task.first; token < task.last; ++token) {
-      const MergeRow<Simd> at_token{args, task.batch, token, first_gate<Simd, S>(args, task.batch, token, gate, false)};
+      const MergeRow<Simd> at_token{args, task.batch, token, kept_gate<Simd>(args, task.batch, token)};
       for (int64_t c = 0; c < args.channels; c += Simd::kWidth) {
         V sum = gated_sum<Simd, S>(at_token, gates, c);
         if (at_token.gate != nullptr) sum = sum * Simd::load(at_token.gate + c);
@@ -291,7 +303,7 @@ void merge_grad_gates(const MergeArguments& args, int64_t first, int64_t last) {
     const MergeTask task(args, index);
     Table<Simd> gates(args, num, args.gates, task.batch), sums(args, normed ? num + 2 : num);
     for (int64_t token = task.first; token < task.last; ++token) {
-      const MergeRow<Simd> at_token{args, task.batch, token, first_gate<Simd, S>(args, task.batch, token, gate, false)};
+      const MergeRow<Simd> at_token{args, task.batch, token, first_gate<Simd, S>(args, task.batch, token, gate.data(), false)};
       if (normed) norm.take(at_token, gates, sums.row(num), sums.row(num + 1), row.data());
       for (int64_t c = 0; c < args.channels; c += Simd::kWidth) {
         const V grad = normed ? Simd::load(row.data() + c) : at_token.template grad_out<S>(c);
@@ -323,7 +335,7 @@ void merge_backward(const MergeArguments& args, int64_t first, int64_t last) {
       mean_of_grad[k] /= T(args.channels);
     }
     for (int64_t token = task.first; token < task.last; ++token) {
-      const MergeRow<Simd> at_token{args, task.batch, token, first_gate<Simd, S>(args, task.batch, token, gate, true)};
+      const MergeRow<Simd> at_token{args, task.batch, token, first_gate<Simd, S>(args, task.batch, token, gate.data(), true)};
       for (int64_t c = 0; c < padded; ++c) grad_gate[c] = 0;
       for (int64_t k = 0; k < args.directions; ++k) {
         T mean, rstd;
