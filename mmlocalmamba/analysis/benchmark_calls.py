@@ -12,7 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 FORWARD, BACKWARD = 'mmlocalmamba::selective_scan', 'mmlocalmamba::selective_scan_backward'
 
-PUBLIC_ARGUMENTS = ('u', 'dt', 'A', 'B', 'C', 'D', 'dt_bias', 'dt_weight', 'order', 'num_tokens')
+PUBLIC_ARGUMENTS = ('u', 'dt', 'A', 'B', 'C', 'D', 'dt_bias', 'dt_weight', 'order', 'num_tokens', 'log_A')
 """Arguments of :func:`mmlocalmamba.ops.local_selective_scan` that the operation has too."""
 
 

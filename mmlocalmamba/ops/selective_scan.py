@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from .autocast import outside_autocast
-from .backends import backend_for, load_backend, takes_low_rank
+from .backends import backend_for, load_backend, takes_raw_parameters
 
 
 def local_selective_scan(
@@ -19,6 +19,7 @@ def local_selective_scan(
     num_tokens: int | None = None,
     backend: str | None = None,
     dt_weight: Tensor | None = None,
+    log_A: bool = False,
 ) -> Tensor:
     r"""Scan the tokens of a map along K directions, and give each token's outputs at its own place.
 
@@ -32,8 +33,9 @@ def local_selective_scan(
     the op; padding has ``u = B = C = dt = 0``, so that the state decays over it. *Scan order* (4 dimensions): gathered
     already, each direction with its own ``u``, padding included with the values it carries.
 
-    With ``dt_weight``, step sizes come at low rank, before their projection (paper section 3.2): dt = dt_weight dt. The
-    compiled CPU kernels then never store them for every channel; for other back ends they are expanded first.
+    With ``dt_weight``, step sizes come at low rank, before their projection (paper section 3.2): dt = dt_weight dt.
+    With ``log_A``, A comes as the logarithm that models learn: A = -exp(A). The compiled CPU kernels work from these,
+    and never store step sizes of every channel; for other back ends both are computed first.
 
     Any input may be non-contiguous. Inside autocast the scan runs in float32.
 
@@ -41,7 +43,7 @@ def local_selective_scan(
         u: Input, (Bt, L, D) or (Bt, L_scan, K, D); float32, float64, bfloat16 or float16.
         dt: Step sizes before bias and softplus, (Bt, L or L_scan, K, D), or with ``dt_weight`` (..., K, R); dtype of
             ``u``.
-        A: State decay rates, negative, (K, D, N); float32 (float64 with float64 inputs).
+        A: State decay rates, negative, (K, D, N), or ln(-A); float32 (float64 with float64 inputs).
         B: Input matrix, (Bt, L or L_scan, K, N); dtype of ``u``.
         C: Output matrix, (Bt, L or L_scan, K, N); dtype of ``u``.
         D: Skip weights, (K, D); dtype of ``A``.
@@ -50,6 +52,7 @@ def local_selective_scan(
         num_tokens: Number of tokens L. Needed in scan order form; taken from ``u`` otherwise.
         backend: Name of a back end, or 'auto'. Default: see :func:`mmlocalmamba.ops.backend_for`.
         dt_weight: Projection of the step sizes, (K, D, R), any of these dtypes. Default: they are not of low rank.
+        log_A: Whether ``A`` is ln(-A).
 
     Returns:
         y, (Bt, K, L, D), dtype of ``u`` (float32 inside autocast).
@@ -59,8 +62,9 @@ def local_selective_scan(
         RuntimeError: If the back end that was asked for cannot run.
     """
     _check(u, dt, A, B, C, D, dt_bias, order, dt_weight)
-    if dt_weight is not None and not takes_low_rank(u.device, backend):
-        dt, dt_weight = _expand_steps(dt, dt_weight), None
+    if not takes_raw_parameters(u.device, backend):
+        A, log_A = -torch.exp(A) if log_A else A, False
+        dt, dt_weight = dt if dt_weight is None else _expand_steps(dt, dt_weight), None
     if torch.is_autocast_enabled(u.device.type):
         u, dt, B, C = (x.float() if x.dtype in (torch.float16, torch.bfloat16) else x for x in (u, dt, B, C))
     if num_tokens is None:
@@ -72,7 +76,7 @@ def local_selective_scan(
     inputs = (u, dt, A, B, C, D, dt_bias, dt_weight)
     keep_states = torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in inputs)
     with outside_autocast(u.device.type):
-        return _selective_scan(*inputs, order, num_tokens, keep_states, backend or '')[0]
+        return _selective_scan(*inputs, order, num_tokens, keep_states, log_A, backend or '')[0]
 
 
 def _expand_steps(dt: Tensor, dt_weight: Tensor) -> Tensor:
@@ -145,15 +149,16 @@ def _selective_scan(
     order: Tensor,
     num_tokens: int,
     keep_states: bool,
+    log_A: bool,
     backend: str,
 ) -> tuple[Tensor, Tensor]:
     chosen = load_backend(backend_for(u.device, backend))
-    low_rank = [] if dt_weight is None else [dt_weight]
-    return chosen.forward(u, dt, A, B, C, D, dt_bias, order, num_tokens, keep_states, *low_rank)
+    raw = [] if dt_weight is None and not log_A else [dt_weight, log_A]
+    return chosen.forward(u, dt, A, B, C, D, dt_bias, order, num_tokens, keep_states, *raw)
 
 
 @_selective_scan.register_fake
-def _(u, dt, A, B, C, D, dt_bias, dt_weight, order, num_tokens, keep_states, backend):  # type: ignore[no-untyped-def]
+def _(u, dt, A, B, C, D, dt_bias, dt_weight, order, num_tokens, keep_states, log_A, backend):  # type: ignore[no-untyped-def]
     chosen = load_backend(backend_for(u.device, backend))
     states = A.new_empty(chosen.states_shape(u, A, order) if keep_states else (0,))
     return u.new_empty(u.shape[0], order.shape[0], num_tokens, u.shape[-1]), states
@@ -173,22 +178,23 @@ def _selective_scan_backward(
     order: Tensor,
     states: Tensor,
     num_tokens: int,
+    log_A: bool,
     backend: str,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     chosen = load_backend(backend_for(u.device, backend))
-    low_rank = [] if dt_weight is None else [dt_weight]
-    grads = chosen.backward(grad_y, u, dt, A, B, C, D, dt_bias, order, states, num_tokens, *low_rank)
+    raw = [] if dt_weight is None and not log_A else [dt_weight, log_A]
+    grads = chosen.backward(grad_y, u, dt, A, B, C, D, dt_bias, order, states, num_tokens, *raw)
     return (*grads, u.new_empty(0)) if dt_weight is None else grads
 
 
 @_selective_scan_backward.register_fake
-def _(grad_y, u, dt, A, B, C, D, dt_bias, dt_weight, order, states, num_tokens, backend):  # type: ignore[no-untyped-def]
+def _(grad_y, u, dt, A, B, C, D, dt_bias, dt_weight, order, states, num_tokens, log_A, backend):  # type: ignore[no-untyped-def]
     grads = tuple(x.new_empty(x.shape) for x in (u, dt, A, B, C, D, dt_bias))
     return *grads, u.new_empty(0) if dt_weight is None else dt_weight.new_empty(dt_weight.shape)
 
 
 def _setup_context(ctx, inputs, output) -> None:  # type: ignore[no-untyped-def]
-    *tensors, ctx.num_tokens, _, ctx.backend = inputs
+    *tensors, ctx.num_tokens, _, ctx.log_A, ctx.backend = inputs
     states = output[1]
     ctx.mark_non_differentiable(states)
     ctx.save_for_backward(*tensors, states)
@@ -196,8 +202,8 @@ def _setup_context(ctx, inputs, output) -> None:  # type: ignore[no-untyped-def]
 
 def _backward(ctx, grad_y, _grad_states):  # type: ignore[no-untyped-def]
     *tensors, states = ctx.saved_tensors
-    *grads, grad_dt_weight = _selective_scan_backward(grad_y, *tensors, states, ctx.num_tokens, ctx.backend)
-    return *grads, None if tensors[7] is None else grad_dt_weight, None, None, None, None
+    *grads, grad_dt_weight = _selective_scan_backward(grad_y, *tensors, states, ctx.num_tokens, ctx.log_A, ctx.backend)
+    return *grads, None if tensors[7] is None else grad_dt_weight, None, None, None, None, None
 
 
 def _no_double_backward(ctx, *_grads):  # type: ignore[no-untyped-def]

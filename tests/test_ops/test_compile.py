@@ -41,31 +41,32 @@ def test_registration_of_the_operation(backend, spatial) -> None:
     inputs = [x.requires_grad_() for x in inputs]
 
     tests = ('test_schema', 'test_autograd_registration', 'test_faketensor')
-    torch.library.opcheck(_selective_scan, (*inputs, None, order, num_tokens, True, backend), test_utils=tests)
+    torch.library.opcheck(_selective_scan, (*inputs, None, order, num_tokens, True, False, backend), test_utils=tests)
 
 
 @pytest.mark.parametrize('backend', BACKENDS_HERE)
 def test_registration_of_the_backward(backend) -> None:
     inputs, order, num_tokens, grad = make_problem(2, 3, dtype=torch.float32)
-    states = _selective_scan(*inputs, None, order, num_tokens, True, backend)[1]
+    states = _selective_scan(*inputs, None, order, num_tokens, True, False, backend)[1]
 
-    arguments = (grad, *inputs, None, order, states, num_tokens, backend)
+    arguments = (grad, *inputs, None, order, states, num_tokens, False, backend)
     torch.library.opcheck(_selective_scan_backward, arguments, test_utils=('test_schema', 'test_faketensor'))
 
 
 @pytest.mark.skipif('cpu' not in BACKENDS_HERE, reason='the C++ extension is not built')
 @pytest.mark.parametrize('spatial', [True, False])
-def test_registration_with_steps_of_low_rank(spatial) -> None:
+def test_registration_with_raw_parameters(spatial) -> None:
     inputs, order, num_tokens, grad = make_problem(2, 3, spatial=spatial, dtype=torch.float32)
     inputs[1], dt_weight = inputs[1][..., :2].clone(), torch.randn(*inputs[5].shape, 2)
+    inputs[2] = torch.log(-inputs[2])
     leaves = [x.requires_grad_() for x in (*inputs, dt_weight)]
-    options = (order, num_tokens, True, 'cpu')
+    options = (order, num_tokens, True, True, 'cpu')
 
     tests = ('test_schema', 'test_autograd_registration', 'test_faketensor')
     torch.library.opcheck(_selective_scan, (*leaves, *options), test_utils=tests)
     with torch.no_grad():
         states = _selective_scan(*leaves, *options)[1]
-    arguments = (grad, *(x.detach() for x in leaves), order, states, num_tokens, 'cpu')
+    arguments = (grad, *(x.detach() for x in leaves), order, states, num_tokens, True, 'cpu')
     torch.library.opcheck(_selective_scan_backward, arguments, test_utils=('test_schema', 'test_faketensor'))
 
 

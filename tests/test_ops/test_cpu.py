@@ -156,6 +156,18 @@ def test_gradient_of_each_input_alone(name) -> None:
     torch.testing.assert_close(got, want, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize('dtype', [torch.float64, torch.float32])
+@pytest.mark.parametrize('backend', ['cpu', 'chunked'])
+def test_logarithm_of_decay_rates(backend, dtype) -> None:
+    (u, dt, A, *others), order, num_tokens, grad = make_problem(4, 5, channels=18, d_state=17, dtype=dtype, batch=2)
+    logarithm = torch.log(-A).requires_grad_()
+
+    got = local_selective_scan(u, dt, logarithm, *others, order, num_tokens, backend, log_A=True)
+    want = local_selective_scan(u, dt, -torch.exp(logarithm), *others, order, num_tokens, backend)
+    torch.testing.assert_close(got, want)
+    torch.testing.assert_close(*(torch.autograd.grad(y, logarithm, grad)[0] for y in (got, want)))
+
+
 @pytest.mark.parametrize('backend', ['cpu', 'chunked'])
 @pytest.mark.parametrize('spatial', [True, False])
 def test_steps_of_low_rank_are_those_of_their_product(backend, spatial) -> None:

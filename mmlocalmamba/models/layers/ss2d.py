@@ -12,7 +12,7 @@ from mmlocalmamba.ops import depthwise_conv2d_silu, local_selective_scan
 from mmlocalmamba.scan import parse_directions, scan_orders
 
 from .merge import DirectionMerge, DirectionMixture, Draw, select_branches
-from .ssm_parameters import dt_rank, initial_a_log, initial_dt_bias, initial_dt_weight, negative_a
+from .ssm_parameters import dt_rank, initial_a_log, initial_dt_bias, initial_dt_weight
 
 
 class SS2D(nn.Module):
@@ -94,11 +94,12 @@ class SS2D(nn.Module):
         return local_selective_scan(
             x.to(dt.dtype),
             dt,
-            negative_a(A_log),
+            A_log.to(parameters),
             B,
             C,
             D.to(parameters),
             dt_proj_bias.to(parameters),
             scan_orders(names, height, width, device=x.device),
             dt_weight=dt_proj_weight,
+            log_A=True,
         )

@@ -34,8 +34,3 @@ def initial_dt_bias(directions: int, channels: int, low: float = 1e-3, high: flo
 def inverse_softplus(x: Tensor) -> Tensor:
     """Invert softplus for positive x without cancellation near 0."""
     return x + torch.log(-torch.expm1(-x))
-
-
-def negative_a(a_log: Tensor) -> Tensor:
-    """Give A = -exp(A_log), kept in float32 (or float64) whatever the module was cast to."""
-    return -torch.exp(a_log.to(torch.promote_types(a_log.dtype, torch.float32)))

@@ -11,7 +11,7 @@ from mmlocalmamba.ops import local_causal_conv1d, local_selective_scan
 from mmlocalmamba.scan import parse_directions, scan_orders
 
 from .merge import DirectionMerge, DirectionMixture, Draw, select_branches
-from .ssm_parameters import dt_rank, initial_a_log, initial_dt_bias, initial_dt_weight, negative_a
+from .ssm_parameters import dt_rank, initial_a_log, initial_dt_bias, initial_dt_weight
 
 
 class VimMixer(nn.Module):
@@ -105,7 +105,7 @@ class VimMixer(nn.Module):
         return local_selective_scan(
             u.to(dt.dtype),
             dt,
-            negative_a(A_log),
+            A_log.to(parameters),
             B,
             C,
             D.to(parameters),
@@ -113,4 +113,5 @@ class VimMixer(nn.Module):
             order,
             num_tokens=x.shape[1],
             dt_weight=dt_proj_weight,
+            log_A=True,
         )

@@ -16,8 +16,8 @@ from torch import Tensor
 CHUNK = 64
 """Tokens after which a state is kept for the backward; kChunk of csrc/arguments.h."""
 
-LOW_RANK_DT = True
-"""Whether step sizes may come at low rank, with their projection's weight: they are expanded inside, never stored."""
+RAW_PARAMETERS = True
+"""Whether step sizes may come at low rank, with their projection's weight, and A as its logarithm."""
 
 _HOW = (
     'install a C++ compiler (Debian, Ubuntu: apt-get install g++; macOS: xcode-select --install) and run '
@@ -62,9 +62,10 @@ def forward(
     num_tokens: int,
     keep_states: bool,
     dt_weight: Tensor | None = None,
+    log_A: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """Scan; returns y and, if asked to keep them, the states before each chunk."""
-    return extension().scan_forward(u, dt, A, B, C, D, dt_bias, order, num_tokens, keep_states, dt_weight)
+    return extension().scan_forward(u, dt, A, B, C, D, dt_bias, order, num_tokens, keep_states, dt_weight, log_A)
 
 
 def backward(
@@ -80,7 +81,8 @@ def backward(
     states: Tensor,
     num_tokens: int,
     dt_weight: Tensor | None = None,
+    log_A: bool = False,
 ) -> tuple[Tensor, ...]:
     """Compute the states again, and run the recurrence backwards; returns the tensors' gradients, in order."""
-    inputs = (u, dt, A, B, C, D, dt_bias, order, states, num_tokens, dt_weight)
+    inputs = (u, dt, A, B, C, D, dt_bias, order, states, num_tokens, dt_weight, log_A)
     return tuple(extension().scan_backward(grad_y, *inputs))

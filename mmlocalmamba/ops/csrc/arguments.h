@@ -23,6 +23,7 @@ struct ScanArguments {
   const int32_t* order;  // (directions, length)
   Tokens u, dt, dt_low, B, C, y;
   const void *A, *D, *dt_bias;  // (directions, channels, states), (directions, channels) twice; contiguous
+  bool log_A;                   // A is ln(-A), and grad_A its gradient
   const void* dt_weight;        // (directions, channels, rank)
   void* checkpoints;            // (batch, directions, chunks, states, channels): states before each chunk, or null
   int64_t group;                // channel blocks that a task of the forward takes along a sequence together

@@ -9,16 +9,17 @@
 
 namespace mmlocalmamba {
 
-// With dt_weight (directions, channels, rank), dt is of low rank: (..., directions, rank).
+// With dt_weight (directions, channels, rank), dt is of low rank: (..., directions, rank). With log_A, A is ln(-A).
 std::tuple<at::Tensor, at::Tensor> scan_forward(const at::Tensor& u, const at::Tensor& dt, const at::Tensor& A,
                                                 const at::Tensor& B, const at::Tensor& C, const at::Tensor& D,
                                                 const at::Tensor& dt_bias, const at::Tensor& order, int64_t num_tokens,
-                                                bool keep_states, const std::optional<at::Tensor>& dt_weight);
+                                                bool keep_states, const std::optional<at::Tensor>& dt_weight,
+                                                bool log_A);
 std::vector<at::Tensor> scan_backward(const at::Tensor& grad_y, const at::Tensor& u, const at::Tensor& dt,
                                       const at::Tensor& A, const at::Tensor& B, const at::Tensor& C,
                                       const at::Tensor& D, const at::Tensor& dt_bias, const at::Tensor& order,
                                       const at::Tensor& states, int64_t num_tokens,
-                                      const std::optional<at::Tensor>& dt_weight);
+                                      const std::optional<at::Tensor>& dt_weight, bool log_A);
 
 at::Tensor conv_forward(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
                         const at::Tensor& order);

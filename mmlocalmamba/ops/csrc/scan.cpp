@@ -17,7 +17,7 @@ struct Inputs {
 
   Inputs(const at::Tensor& u_, const at::Tensor& dt_, const at::Tensor& A_, const at::Tensor& B_, const at::Tensor& C_,
          const at::Tensor& D_, const at::Tensor& dt_bias_, const at::Tensor& order_, int64_t num_tokens,
-         const std::optional<at::Tensor>& dt_weight_)
+         const std::optional<at::Tensor>& dt_weight_, bool log_A)
       : u(with_unit_stride(u_)),
         dt(with_unit_stride(dt_weight_.has_value() ? dt_.to(compute_type(u_)) : dt_)),
         A(A_.contiguous()),
@@ -51,6 +51,7 @@ struct Inputs {
     args.B = tokens(B);
     args.C = tokens(C);
     args.A = A.data_ptr();
+    args.log_A = log_A;
     args.D = D.data_ptr();
     args.dt_bias = dt_bias.data_ptr();
   }
@@ -71,8 +72,9 @@ int64_t chunks_of(const at::Tensor& order) { return (order.size(1) + kChunk - 1)
 std::tuple<at::Tensor, at::Tensor> scan_forward(const at::Tensor& u, const at::Tensor& dt, const at::Tensor& A,
                                                 const at::Tensor& B, const at::Tensor& C, const at::Tensor& D,
                                                 const at::Tensor& dt_bias, const at::Tensor& order, int64_t num_tokens,
-                                                bool keep_states, const std::optional<at::Tensor>& dt_weight) {
-  Inputs in(u, dt, A, B, C, D, dt_bias, order, num_tokens, dt_weight);
+                                                bool keep_states, const std::optional<at::Tensor>& dt_weight,
+                                                bool log_A) {
+  Inputs in(u, dt, A, B, C, D, dt_bias, order, num_tokens, dt_weight, log_A);
   ScanArguments& args = in.args;
   at::Tensor y = at::empty({args.batch, args.directions, num_tokens, args.channels}, u.options());
   at::Tensor states = at::empty({0}, A.options());
@@ -99,8 +101,8 @@ std::vector<at::Tensor> scan_backward(const at::Tensor& grad_y_, const at::Tenso
                                       const at::Tensor& A, const at::Tensor& B, const at::Tensor& C,
                                       const at::Tensor& D, const at::Tensor& dt_bias, const at::Tensor& order,
                                       const at::Tensor& states, int64_t num_tokens,
-                                      const std::optional<at::Tensor>& dt_weight) {
-  Inputs in(u, dt, A, B, C, D, dt_bias, order, num_tokens, dt_weight);
+                                      const std::optional<at::Tensor>& dt_weight, bool log_A) {
+  Inputs in(u, dt, A, B, C, D, dt_bias, order, num_tokens, dt_weight, log_A);
   ScanArguments& args = in.args;
   const at::Tensor grad_y = with_unit_stride(grad_y_.to(u.scalar_type()));
   const at::Tensor kept = states.contiguous();

@@ -41,7 +41,11 @@ struct Block {
     const ScanArguments& a = of.args;
     lanes = int(smaller(Simd::kWidth, a.channels - channel));
     load_transposed<Simd>(static_cast<const T*>(a.A) + parameter() * a.states, a.states, lanes, A2.data());
-    for (int64_t n = 0; n < a.states; ++n) A2[n] = A2[n] * Simd::set(T(1.4426950408889634));
+    const V log2e = Simd::set(T(1.4426950408889634)), zero = Simd::set(T(0));
+    for (int64_t n = 0; n < a.states; ++n) {
+      if (a.log_A) A2[n] = zero - Simd::exp2_of_product(A2[n], log2e);
+      A2[n] = A2[n] * log2e;
+    }
     if (a.rank > 0)
       load_transposed<Simd>(static_cast<const T*>(a.dt_weight) + parameter() * a.rank, a.rank, lanes, dt_weight.data());
     dt_bias = load_row<T, Simd>(static_cast<const T*>(a.dt_bias) + parameter(), lanes);
@@ -350,9 +354,11 @@ struct BackwardWalk {
     }
   }
 
-  void store_sums() const {
+  void store_sums() {
     const ScanArguments& args = block.sequence.args;
     const int64_t slot = block.slot();
+    for (int64_t n = 0; args.log_A && n < args.states; ++n)
+      grad_A[n] = grad_A[n] * block.A2[n] * Simd::set(T(0.6931471805599453));
     store_transposed<Simd>(grad_A.data(), args.states, block.lanes, static_cast<T*>(args.grad_A) + slot * args.states);
     if (args.rank > 0)
       store_transposed<Simd>(grad_dt_weight.data(), args.rank, block.lanes,
@@ -516,7 +522,7 @@ void scan_backward(const ScanArguments& args, int64_t first, int64_t last) {
         sums.prefetch(sequence, l - kChunk);
         for (BackwardWalk<Simd>& walk : walks) walk.template take<S>(rows, grads, sums, args.spatial && direction > 0);
       }
-      for (const BackwardWalk<Simd>& walk : walks) walk.store_sums();
+      for (BackwardWalk<Simd>& walk : walks) walk.store_sums();
     }
   }
 }
