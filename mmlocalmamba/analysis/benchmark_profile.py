@@ -1,10 +1,11 @@
 """Where the time of a model goes: its forward and backward by part, from PyTorch's profiler.
 
 Every operation's own time counts for one part. The scan goes by the operation's name. Everything else that is done
-inside the patch embedding and merging, or inside SCAttn and the sum over directions, counts for these, and the rest by
-the names of operations; an operation without a rule counts for the one that it is a part of, so that a copy inside of a
-matrix product is a copy, but a view there is a part of the product. A backward operation is taken to be where its
-forward was. What no rule knows is the rest, Python and the autograd engine included.
+inside the patch embedding and merging, or inside SCAttn and the sum over directions (with what LocalVMamba does to the
+sum: norm and gate), counts for these, and the rest by the names of operations; an operation without a rule counts for
+the one that it is a part of, so that a copy inside of a matrix product is a copy, but a view there is a part of the
+product. A backward operation is taken to be where its forward was. What no rule knows is the rest, Python and the
+autograd engine included.
 """
 
 from __future__ import annotations
