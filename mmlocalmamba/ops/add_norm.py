@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .backends import cpu, has_cpu_kernels
+from .derivatives import no_second_derivative
 
 
 def add_rotate_rms_norm(
@@ -131,12 +132,7 @@ def _backward(ctx, grad_normed, grad_residual):  # type: ignore[no-untyped-def]
     return d_hidden, d_before, d_weight, None, None, None
 
 
-def _no_double_backward(ctx, *_grads):  # type: ignore[no-untyped-def]
-    raise RuntimeError(
-        'the fused residual norm has no second derivative: call backward without create_graph, or use '
-        'mmlocalmamba.ops.add_norm.add_rotate_rms_norm_naive, which autograd can differentiate again'
-    )
-
-
 _add_rotate_rms_norm.register_autograd(_backward, setup_context=_setup_context)
-_add_rotate_rms_norm_backward.register_autograd(_no_double_backward)
+_add_rotate_rms_norm_backward.register_autograd(
+    no_second_derivative('the fused residual norm', 'mmlocalmamba.ops.add_norm.add_rotate_rms_norm_naive')
+)

@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .backends import cpu, has_cpu_kernels
+from .derivatives import no_second_derivative
 
 FUSED_KERNEL_SIZE = (3, 3)
 """What the compiled CPU kernels convolve with."""
@@ -96,12 +97,9 @@ def _backward(ctx, grad_y):  # type: ignore[no-untyped-def]
     return _depthwise_conv2d_silu_backward(grad_y, *ctx.saved_tensors)
 
 
-def _no_double_backward(ctx, *_grads):  # type: ignore[no-untyped-def]
-    raise RuntimeError(
-        'the fused depth-wise convolution has no second derivative: call backward without create_graph, or use '
-        'mmlocalmamba.ops.depthwise_conv.depthwise_conv2d_silu_naive, which autograd can differentiate again'
-    )
-
-
 _depthwise_conv2d_silu.register_autograd(_backward, setup_context=_setup_context)
-_depthwise_conv2d_silu_backward.register_autograd(_no_double_backward)
+_depthwise_conv2d_silu_backward.register_autograd(
+    no_second_derivative(
+        'the fused depth-wise convolution', 'mmlocalmamba.ops.depthwise_conv.depthwise_conv2d_silu_naive'
+    )
+)

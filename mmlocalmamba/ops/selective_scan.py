@@ -5,6 +5,7 @@ from torch import Tensor
 
 from .autocast import outside_autocast
 from .backends import backend_for, load_backend, takes_raw_parameters
+from .derivatives import no_second_derivative
 
 
 def local_selective_scan(
@@ -61,10 +62,6 @@ def local_selective_scan(
         ValueError: If shapes or dtypes do not fit together, naming the argument.
         RuntimeError: If the back end that was asked for cannot run.
     """
-    _check(u, dt, A, B, C, D, dt_bias, order, dt_weight)
-    if not takes_raw_parameters(u.device, backend):
-        A, log_A = -torch.exp(A) if log_A else A, False
-        dt, dt_weight = dt if dt_weight is None else _expand_steps(dt, dt_weight), None
     if torch.is_autocast_enabled(u.device.type):
         u, dt, B, C = (x.float() if x.dtype in (torch.float16, torch.bfloat16) else x for x in (u, dt, B, C))
     if num_tokens is None:
@@ -73,6 +70,11 @@ def local_selective_scan(
                 'tokens in scan order (u has 4 dimensions) need num_tokens, the number of tokens of the map'
             )
         num_tokens = u.shape[1]
+    _check(u, dt, A, B, C, D, dt_bias, order, dt_weight)
+    if not takes_raw_parameters(u.device, backend):
+        A, log_A = -torch.exp(A) if log_A else A, False
+        # Inside autocast, this product is in its dtype.
+        dt, dt_weight = dt if dt_weight is None else _expand_steps(dt, dt_weight).to(dt.dtype), None
     inputs = (u, dt, A, B, C, D, dt_bias, dt_weight)
     keep_states = torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in inputs)
     with outside_autocast(u.device.type):
@@ -80,7 +82,7 @@ def local_selective_scan(
 
 
 def _expand_steps(dt: Tensor, dt_weight: Tensor) -> Tensor:
-    """Project step sizes of low rank (Bt, L, K, R) by weights (K, D, R); returns (Bt, L, K, D), dtype of ``dt``."""
+    """Project step sizes of low rank (Bt, L, K, R) by weights (K, D, R); returns (Bt, L, K, D)."""
     batch, length, directions, _ = dt.shape
     low = dt.flatten(0, 1).transpose(0, 1)  # (K, Bt * L, R)
     expanded = torch.bmm(low, dt_weight.to(dt.dtype).transpose(1, 2))
@@ -153,8 +155,13 @@ def _selective_scan(
     backend: str,
 ) -> tuple[Tensor, Tensor]:
     chosen = load_backend(backend_for(u.device, backend))
-    raw = [] if dt_weight is None and not log_A else [dt_weight, log_A]
+    raw = _raw_parameters(dt_weight, log_A)
     return chosen.forward(u, dt, A, B, C, D, dt_bias, order, num_tokens, keep_states, *raw)
+
+
+def _raw_parameters(dt_weight: Tensor | None, log_A: bool) -> tuple[Tensor | None, bool] | tuple[()]:
+    """Give the last arguments of a back end: none where there is nothing raw, which few of them take."""
+    return () if dt_weight is None and not log_A else (dt_weight, log_A)
 
 
 @_selective_scan.register_fake
@@ -182,7 +189,7 @@ def _selective_scan_backward(
     backend: str,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     chosen = load_backend(backend_for(u.device, backend))
-    raw = [] if dt_weight is None and not log_A else [dt_weight, log_A]
+    raw = _raw_parameters(dt_weight, log_A)
     grads = chosen.backward(grad_y, u, dt, A, B, C, D, dt_bias, order, states, num_tokens, *raw)
     return (*grads, u.new_empty(0)) if dt_weight is None else grads
 
@@ -206,12 +213,7 @@ def _backward(ctx, grad_y, _grad_states):  # type: ignore[no-untyped-def]
     return *grads, None if tensors[7] is None else grad_dt_weight, None, None, None, None, None
 
 
-def _no_double_backward(ctx, *_grads):  # type: ignore[no-untyped-def]
-    raise RuntimeError(
-        'the selective scan has no second derivative: call backward without create_graph, or use '
-        'mmlocalmamba.ops.backends.reference.selective_scan_naive, which autograd can differentiate again'
-    )
-
-
 _selective_scan.register_autograd(_backward, setup_context=_setup_context)
-_selective_scan_backward.register_autograd(_no_double_backward)
+_selective_scan_backward.register_autograd(
+    no_second_derivative('the selective scan', 'mmlocalmamba.ops.backends.reference.selective_scan_naive')
+)

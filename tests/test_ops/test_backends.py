@@ -177,6 +177,19 @@ def test_autocast_scans_in_float32(backend) -> None:
         torch.testing.assert_close(got, expected.to(x.dtype))
 
 
+@pytest.mark.parametrize('backend', BACKENDS_HERE)
+def test_autocast_takes_tokens_of_different_types(backend) -> None:
+    (u, dt, *others), order, _, _ = make_problem(4, 5, dtype=torch.float32)
+    low, weight = torch.randn(*dt.shape[:-1], 3).bfloat16(), torch.randn(*others[3].shape, 3)
+    with torch.autocast('cpu', dtype=torch.bfloat16):
+        y = local_selective_scan(u, low, *others, order, backend=backend, dt_weight=weight)
+    expanded = torch.einsum('blkr,kdr->blkd', low.float(), weight)
+
+    assert y.dtype == torch.float32
+    # Back ends that do not expand steps themselves get a product in bfloat16.
+    torch.testing.assert_close(y, local_selective_scan(u, expanded, *others, order), rtol=2e-2, atol=5e-2)
+
+
 def test_bfloat16_stays_bfloat16_outside_autocast() -> None:
     inputs, order, _, _ = make_problem(3, 4, dtype=torch.bfloat16)
 
