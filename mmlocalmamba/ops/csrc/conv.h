@@ -86,8 +86,7 @@ void conv_backward_block(const ConvBlock<Simd>& block) {
   for (int64_t l = 0; l < args.length; ++l) {
     const V before = block.template before_silu<S>(l), gate = Simd::logistic(before);
     const S* from = at<const S>(args.grad_y, block.batch, l, block.direction) + block.channel;
-    const V slope = gate * (Simd::set(1) + before * (Simd::set(1) - gate));
-    const V grad = load_row<S, Simd>(from, block.lanes) * slope;
+    const V grad = load_row<S, Simd>(from, block.lanes) * silu_slope<Simd>(before, gate);
     grad_bias = grad_bias + grad;
     for (int64_t j = 0; j < args.width; ++j) {
       const int64_t position = l - (args.width - 1) + j;

@@ -89,8 +89,7 @@ struct SiluGradSink {
   int lanes;
   INLINE void operator()(int64_t x, const typename Simd::Vector& before) const {
     PREFETCH(ahead + x * stride);
-    const typename Simd::Vector gate = Simd::logistic(before), one = Simd::set(1);
-    const typename Simd::Vector slope = gate * (one + before * (one - gate));
+    const typename Simd::Vector slope = silu_slope<Simd>(before, Simd::logistic(before));
     Simd::store(grad + x * grad_stride, load_row<S, Simd>(grad_y + x * stride, lanes) * slope);
   }
 };

@@ -7,7 +7,6 @@
 #include <cstdint>
 #include <cstring>
 #include <new>
-#include <type_traits>
 #include <utility>
 
 #if defined(__x86_64__) || defined(_M_X64)

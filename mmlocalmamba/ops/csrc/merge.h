@@ -58,14 +58,11 @@ template <class Simd, class S>
 INLINE void silu_row(const MergeArguments& args, int64_t batch, int64_t token, typename Simd::Value* to,
                      bool with_slope) {
   using V = typename Simd::Vector;
-  using T = typename Simd::Value;
   for (int64_t c = 0; c < args.channels; c += Simd::kWidth) {
     const V z = load_row<S, Simd>(at<const S>(args.z, batch, token, 0) + c, MergeRow<Simd>::lanes(args, c));
     const V logistic = Simd::logistic(z);
     Simd::store(to + c, z * logistic);
-    if (with_slope)
-      Simd::store(to + padded_channels<Simd>(args) + c,
-                  logistic * (Simd::set(T(1)) + z * (Simd::set(T(1)) - logistic)));
+    if (with_slope) Simd::store(to + padded_channels<Simd>(args) + c, silu_slope<Simd>(z, logistic));
   }
 }
 

@@ -65,6 +65,13 @@ INLINE void store_row(S* p, const typename Simd::Vector& v, int lanes) {
   for (int i = 0; i < Simd::kWidth && i < lanes; ++i) from_compute(row[i], p[i]);
 }
 
+// The derivative of silu(x), from x and its logistic.
+template <class Simd>
+INLINE typename Simd::Vector silu_slope(const typename Simd::Vector& x, const typename Simd::Vector& logistic) {
+  const typename Simd::Vector one = Simd::set(1);
+  return logistic * (one + x * (one - logistic));
+}
+
 // (channels, states) rows to one vector of channels per state.
 template <class Simd>
 INLINE void load_transposed(const typename Simd::Value* p, int64_t states, int lanes, typename Simd::Vector* out) {
