@@ -56,7 +56,7 @@ PYBIND11_MODULE(TORCH_EXTENSION_NAME, m) {
   m.def("add_norm_backward", &mm::add_norm_backward, release());
   m.def("instruction_sets", &mm::instruction_sets, "Instruction sets of this processor, fastest first.");
   m.def("use_instruction_set", &mm::use_instruction_set, "Take another instruction set than the fastest.");
-  m.def("exp2", &mm::exp2, "The kernels' 2^x of float32 x <= 0.");
+  m.def("exp2", &mm::exp2, release(), "The kernels' 2^x of float32 x <= 0.");
   m.def("softplus", &mm::softplus, "The kernels' softplus of float32 x, and its derivative.");
   m.attr("CHUNK") = mm::kChunk;
 }
