@@ -104,7 +104,7 @@ test-openmmlab:
 	$(MAKE) FAMILY=openmmlab pytest
 
 ONE_STEP := tests/test_configs/test_one_step.py::test_a_config_trains_and_is_evaluated
-SMOKE_TESTS := tests/test_registry.py tests/test_compat tests/test_ops/test_cpu.py tests/test_models/test_checkpoint.py \
+SMOKE_TESTS := tests/test_registry.py tests/test_compat tests/test_ops/test_cpu.py tests/test_models/test_weights/test_loading.py \
 	tests/test_tools/test_train.py $(ONE_STEP)[mask_rcnn_localvmamba_t_1x.py] $(ONE_STEP)[upernet_localvim_t_160k_ade20k.py]
 
 smoke-openmmlab:

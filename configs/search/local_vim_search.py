@@ -1,5 +1,5 @@
 # Direction search for LocalVim-T and -S on ImageNet-1k (paper 4.2): all 8 candidates in every block,
-# width 128. Not reproduced here; the published outcome is mmlocalmamba/scan/published.json.
+# width 128. Not reproduced here; the published outcome is mmlocalmamba/directions/published.json.
 # Total batch 1024 (8 GPUs x 128), 100 epochs, AdamW lr 1e-3, wd 0.05, drop path 0.0, seed 42, no EMA;
 # 5.5 M parameters. Export afterwards:
 #   python tools/search/export_directions.py configs/search/local_vim_search.py <checkpoint> \

@@ -1,5 +1,5 @@
 # Direction search for LocalVMamba-T on ImageNet-1k (paper 4.2): all 8 candidates in every block,
-# dims 32, 64, 128, 256. Not reproduced here; the published outcome is mmlocalmamba/scan/published.json.
+# dims 32, 64, 128, 256. Not reproduced here; the published outcome is mmlocalmamba/directions/published.json.
 # Total batch 1024 (8 GPUs x 128), 100 epochs, AdamW lr 1e-3, wd 0.05, drop path 0.0, seed 42, no EMA;
 # 4.6 M parameters. Export afterwards:
 #   python tools/search/export_directions.py configs/search/local_vmamba_t_search.py <checkpoint> \

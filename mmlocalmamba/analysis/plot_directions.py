@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from mmlocalmamba.scan import canonical_order, parse_direction
+from mmlocalmamba.directions import canonical_order, parse_direction
 
 _LEGEND_INCHES = 1.05  # width of the longest entry, such as w13_flip
 _COLORS = {'h': '#e8a13a', 'v': '#5b8fd6'}

@@ -23,7 +23,7 @@ def local_causal_conv1d(x: Tensor, weight: Tensor, bias: Tensor, order: Tensor) 
         x: Tokens in their own places, (Bt, L, D); float32, float64, bfloat16 or float16.
         weight: (K, D, width), any of these dtypes.
         bias: (K, D), dtype of ``weight``.
-        order: int32 (K, L_scan) from :func:`mmlocalmamba.scan.scan_orders`.
+        order: int32 (K, L_scan) from :func:`mmlocalmamba.directions.scan_orders`.
 
     Returns:
         (Bt, L_scan, K, D) in scan order, dtype of ``x``.

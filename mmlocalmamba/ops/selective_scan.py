@@ -49,7 +49,7 @@ def local_selective_scan(
         C: Output matrix, (Bt, L or L_scan, K, N); dtype of ``u``.
         D: Skip weights, (K, D); dtype of ``A``.
         dt_bias: Bias of the step sizes, (K, D); dtype of ``A``.
-        order: int32 (K, L_scan) from :func:`mmlocalmamba.scan.scan_orders`: token index, or -1 for padding.
+        order: int32 (K, L_scan) from :func:`mmlocalmamba.directions.scan_orders`: token index, or -1 for padding.
         num_tokens: Number of tokens L. Needed in scan order form; taken from ``u`` otherwise.
         backend: Name of a back end, or 'auto'. Default: see :func:`mmlocalmamba.ops.backend_for`.
         dt_weight: Projection of the step sizes, (K, D, R), any of these dtypes. Default: they are not of low rank.
@@ -125,7 +125,7 @@ def _check(
                 f'{name} has shape {tuple(value.shape)}, but u {tuple(u.shape)} and A {tuple(A.shape)} want {shape}'
             )
     if order.dtype != torch.int32:
-        raise ValueError(f'order must be int32, got {order.dtype}: take it from mmlocalmamba.scan.scan_orders')
+        raise ValueError(f'order must be int32, got {order.dtype}: take it from mmlocalmamba.directions.scan_orders')
     for name, value in {'dt': dt, 'B': B, 'C': C}.items():
         if value.dtype != u.dtype:
             raise ValueError(f'{name} is {value.dtype}, but u is {u.dtype}: give u, dt, B and C one dtype')

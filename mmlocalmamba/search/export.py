@@ -12,9 +12,9 @@ import torch
 from mmengine.config import Config, ConfigDict
 from torch import Tensor, nn
 
+from mmlocalmamba.directions import canonical_order, load_directions, parse_directions
 from mmlocalmamba.models import LocalVim, LocalVMamba
 from mmlocalmamba.registry import MODELS
-from mmlocalmamba.scan import canonical_order, load_directions, parse_directions
 
 from .supernet import search_mixers
 

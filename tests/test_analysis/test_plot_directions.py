@@ -3,7 +3,7 @@ from io import BytesIO
 import pytest
 
 from mmlocalmamba.analysis.plot_directions import direction_colors, plot_directions, plot_history
-from mmlocalmamba.scan import CANDIDATES, published_directions
+from mmlocalmamba.directions import CANDIDATES, published_directions
 
 
 def texts(figure):

@@ -8,8 +8,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from mmlocalmamba.directions import scan_orders
 from mmlocalmamba.ops.backends import reference
-from mmlocalmamba.scan import scan_orders
 
 NAMES = ('y', 'd_u', 'd_dt', 'd_A', 'd_B', 'd_C', 'd_D', 'd_dt_bias')
 

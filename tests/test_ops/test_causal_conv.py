@@ -2,10 +2,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from mmlocalmamba.directions import scan_orders
 from mmlocalmamba.ops import local_causal_conv1d
 from mmlocalmamba.ops.backends import cpu
 from mmlocalmamba.ops.causal_conv import _causal_conv1d, _causal_conv1d_backward, causal_conv1d_naive
-from mmlocalmamba.scan import scan_orders
 
 DIRECTIONS = ('h', 'v_flip', 'w2', 'w7_flip')
 needs_extension = pytest.mark.skipif(cpu.why_not('cpu') is not None, reason='the C++ extension is not built')

@@ -3,10 +3,10 @@ import copy
 import pytest
 import torch
 
+from mmlocalmamba.directions import scan_orders
 from mmlocalmamba.models.backbones import LocalVim, LocalVMamba
 from mmlocalmamba.ops import available_backends, local_selective_scan
 from mmlocalmamba.ops.selective_scan import _selective_scan, _selective_scan_backward
-from mmlocalmamba.scan import scan_orders
 
 from .problems import make_problem
 

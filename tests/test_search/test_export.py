@@ -4,9 +4,9 @@ import pytest
 import torch
 from mmengine.config import Config
 
+from mmlocalmamba.directions import CANDIDATES
 from mmlocalmamba.models import LocalVim, LocalVMamba
-from mmlocalmamba.models.checkpoint import load_backbone
-from mmlocalmamba.scan import CANDIDATES
+from mmlocalmamba.models.weights.loading import load_backbone
 from mmlocalmamba.search import (
     export_weights,
     probabilities,

@@ -2,9 +2,9 @@ import pytest
 import torch
 from mmengine.runner import load_checkpoint
 
+from mmlocalmamba.directions import CANDIDATES
 from mmlocalmamba.models import LocalVim, LocalVMamba
-from mmlocalmamba.models.checkpoint import load_backbone
-from mmlocalmamba.scan import CANDIDATES
+from mmlocalmamba.models.weights.loading import load_backbone
 from mmlocalmamba.search import candidates, probabilities, search_mixers, set_num_sampled
 
 VIM = dict(embed_dim=16, depth=2, directions=[CANDIDATES, ('h', 'w3', 'w3_flip')])

@@ -9,10 +9,10 @@ from mmengine.config import Config
 from mmengine.registry import init_default_scope
 
 from mmlocalmamba.datasets.shapes import write_shapes
+from mmlocalmamba.directions import CANDIDATES
 from mmlocalmamba.models import LocalVim, LocalVMamba
-from mmlocalmamba.models.checkpoint import load_backbone
+from mmlocalmamba.models.weights.loading import load_backbone
 from mmlocalmamba.registry import MODELS
-from mmlocalmamba.scan import CANDIDATES
 from mmlocalmamba.search import search_mixers
 from mmlocalmamba.search.hook import read_log
 

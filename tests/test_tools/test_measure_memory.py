@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from mmlocalmamba.scan import CANDIDATES, parse_directions
+from mmlocalmamba.directions import CANDIDATES, parse_directions
 
 SMALL = ['--backbone', 'LocalVim', '--blocks', '2', '--size', '64', '--device', 'cpu']
 

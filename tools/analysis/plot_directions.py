@@ -15,9 +15,9 @@ from mmengine.config import Config
 from mmengine.registry import init_default_scope
 
 from mmlocalmamba.analysis.plot_directions import plot_directions, plot_history
-from mmlocalmamba.models.checkpoint import read_state_dict
+from mmlocalmamba.directions import load_directions, published_directions
+from mmlocalmamba.models.weights.loading import read_state_dict
 from mmlocalmamba.registry import MODELS
-from mmlocalmamba.scan import load_directions, published_directions
 from mmlocalmamba.search import probabilities, top_directions
 from mmlocalmamba.search.export import TOP_K
 from mmlocalmamba.search.hook import read_log

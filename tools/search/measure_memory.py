@@ -22,8 +22,8 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from mmlocalmamba.directions import CANDIDATES
 from mmlocalmamba.models import LocalVim, LocalVMamba
-from mmlocalmamba.scan import CANDIDATES
 from mmlocalmamba.search import set_num_sampled
 
 VIM_DIM, VIM_DEPTH = 128, 20

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from mmlocalmamba.scan import load_directions, parse_directions
+from mmlocalmamba.directions import load_directions, parse_directions
 
 
 def resolve_arch(

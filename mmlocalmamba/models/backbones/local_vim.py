@@ -11,16 +11,16 @@ from timm.layers import DropPath
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from mmlocalmamba.directions import published_directions
 from mmlocalmamba.ops import add_rotate_rms_norm
 from mmlocalmamba.registry import MODELS
-from mmlocalmamba.scan import published_directions
 
-from ..checkpoint import init_backbone, refuse_misfit
 from ..layers.patch import PatchEmbed
 from ..layers.position import Rotary2d, resize_table
 from ..layers.vim_mixer import VimMixer
+from ..weights.loading import init_backbone, refuse_misfit
+from ..weights.published_names import local_vim_from_published
 from .arch import check_range, drop_path_rates, resolve_arch, resolve_directions, resolve_out_indices
-from .published_keys import local_vim_from_published
 
 NORM_EPS = 1e-5
 OUT_TYPES = ('mixer', 'residual', 'cls_token')
@@ -246,7 +246,7 @@ class LocalVim(BaseModule):
 
     @staticmethod
     def convert_published(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Rename the published implementation's tensors to this class's; see :mod:`.published_keys`."""
+        """Rename the published implementation's tensors to this class's; see :mod:`~mmlocalmamba.models.weights`."""
         return local_vim_from_published(state)
 
     def train(self, mode: bool = True) -> LocalVim:

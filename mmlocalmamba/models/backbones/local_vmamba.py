@@ -11,14 +11,14 @@ from timm.layers import DropPath
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from mmlocalmamba.directions import published_directions
 from mmlocalmamba.registry import MODELS
-from mmlocalmamba.scan import published_directions
 
-from ..checkpoint import init_backbone, refuse_misfit
 from ..layers.patch import PatchEmbed, PatchMerging
 from ..layers.ss2d import SS2D
+from ..weights.loading import init_backbone, refuse_misfit
+from ..weights.published_names import local_vmamba_from_published
 from .arch import check_range, drop_path_rates, resolve_arch, resolve_directions, resolve_out_indices
-from .published_keys import local_vmamba_from_published
 
 PATCH_SIZE = 4
 
@@ -191,7 +191,7 @@ class LocalVMamba(BaseModule):
 
     @staticmethod
     def convert_published(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Rename the published implementation's tensors to this class's; see :mod:`.published_keys`."""
+        """Rename the published implementation's tensors to this class's; see :mod:`~mmlocalmamba.models.weights`."""
         return local_vmamba_from_published(state)
 
     def train(self, mode: bool = True) -> LocalVMamba:

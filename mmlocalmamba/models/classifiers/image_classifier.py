@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from mmlocalmamba.registry import MODELS
 
-from ..backbones.published_keys import is_published
+from ..weights.published_names import is_published
 
 HEAD_NORMS = {'LN': nn.LayerNorm, 'RMSNorm': nn.RMSNorm}
 

@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mmlocalmamba.directions import parse_directions, scan_orders
 from mmlocalmamba.ops import depthwise_conv2d_silu, local_selective_scan
-from mmlocalmamba.scan import parse_directions, scan_orders
 
 from .merge import DirectionMerge, DirectionMixture, Draw, select_branches
 from .ssm_parameters import dt_rank, initial_a_log, initial_dt_bias, initial_dt_weight

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from mmlocalmamba.directions import parse_directions, scan_orders
 from mmlocalmamba.ops import local_causal_conv1d, local_selective_scan
-from mmlocalmamba.scan import parse_directions, scan_orders
 
 from .merge import DirectionMerge, DirectionMixture, Draw, select_branches
 from .ssm_parameters import dt_rank, initial_a_log, initial_dt_bias, initial_dt_weight

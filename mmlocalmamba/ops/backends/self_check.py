@@ -12,7 +12,7 @@ from types import ModuleType
 import torch
 from torch import Tensor
 
-from ...scan import scan_orders
+from ...directions import scan_orders
 from . import reference
 
 TOLERANCE = 5e-4

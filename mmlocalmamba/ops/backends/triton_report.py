@@ -79,11 +79,11 @@ def compile_report(capability: int = 90, dtype: str = 'float32', d_state: int = 
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
 
-    from . import triton_kernels
+    from .triton import kernels
 
     reports = []
     for name, kernel_name, constants in variants(d_state):
-        kernel = getattr(triton_kernels, kernel_name)
+        kernel = getattr(kernels, kernel_name)
         # As a launch does, take the strides of states for 1 and pointers for aligned.
         constants = {**constants, **{arg: 1 for arg in ('B_sn', 'C_sn') if arg in kernel.arg_names}}
         types = {arg: 'constexpr' if arg in constants else _type(arg, dtype) for arg in kernel.arg_names}

@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from mmlocalmamba.models.backbones.published_keys import local_vim_from_published, local_vmamba_from_published
+from mmlocalmamba.directions import CANDIDATES, scan_order
 from mmlocalmamba.models.layers.merge import (
     DirectionMixture,
     Draw,
@@ -13,7 +13,7 @@ from mmlocalmamba.models.layers.merge import (
 )
 from mmlocalmamba.models.layers.ss2d import SS2D
 from mmlocalmamba.models.layers.vim_mixer import VimMixer
-from mmlocalmamba.scan import CANDIDATES, scan_order
+from mmlocalmamba.models.weights.published_names import local_vim_from_published, local_vmamba_from_published
 
 DIM, INNER, RANK, STATES, SIZE = 16, 32, 1, 4, (5, 6)
 

@@ -1,6 +1,6 @@
 """What a scan direction is: names, token orders and their inverses, as pure integer arithmetic."""
 
-from .directions import CANDIDATES, Direction, canonical_order, parse_direction, parse_directions
+from .names import CANDIDATES, Direction, canonical_order, parse_direction, parse_directions
 from .orders import inverse_order, scan_order, scan_orders
 from .published import load_directions, published_directions
 

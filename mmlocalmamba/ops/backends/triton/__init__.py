@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from . import triton_report
+from .. import triton_report
 
 MIN_CAPABILITY = (7, 0)
 
@@ -63,9 +63,9 @@ def why_not(device_type: str) -> str | None:
 
 @lru_cache(maxsize=1)
 def _kernels() -> ModuleType:
-    from . import triton_kernels
+    from . import kernels
 
-    return triton_kernels
+    return kernels
 
 
 def states_shape(u: Tensor, A: Tensor, order: Tensor) -> tuple[int, ...]:

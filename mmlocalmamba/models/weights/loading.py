@@ -17,8 +17,8 @@ from torch import Tensor
 
 from mmlocalmamba.compat.torch_load import register_safe_globals
 
-from .backbones.published_keys import is_published
-from .layers.position import resize_table, square_grid
+from ..layers.position import resize_table, square_grid
+from .published_names import is_published
 
 _OUTPUT_NORM = re.compile(r'norm\d+\.(weight|bias)')
 _ALPHA = '.merge.alpha'

@@ -6,7 +6,7 @@ import json
 from functools import lru_cache
 from pathlib import Path
 
-from .directions import parse_directions
+from .names import parse_directions
 
 _PUBLISHED = Path(__file__).with_name('published.json')
 

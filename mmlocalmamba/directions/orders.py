@@ -11,7 +11,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from .directions import Direction, parse_direction
+from .names import Direction, parse_direction
 
 PAD = -1
 """Marks a position of an order at which there is no token."""

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from mmlocalmamba.scan import (
+from mmlocalmamba.directions import (
     CANDIDATES,
     Direction,
     canonical_order,

@@ -8,7 +8,7 @@ from mmengine.runner.checkpoint import load_state_dict
 from torch import nn
 
 from mmlocalmamba.models import LocalVim, LocalVMamba
-from mmlocalmamba.models.checkpoint import load_backbone, read_state_dict
+from mmlocalmamba.models.weights.loading import load_backbone, read_state_dict
 
 VMAMBA = dict(dims=(8, 16), depths=(1, 1), directions=[['h', 'w2'], ['v', 'h_flip']])
 VIM = dict(embed_dim=16, depth=2, directions=[['h', 'w2'], ['v', 'h_flip']])

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 
-from mmlocalmamba.scan import CANDIDATES, inverse_order, orders, parse_direction, scan_order, scan_orders
+from mmlocalmamba.directions import CANDIDATES, inverse_order, orders, parse_direction, scan_order, scan_orders
 
 NAMES = st.builds(
     lambda path, flip: path + flip, st.sampled_from(['h', 'v', 'w1', 'w2', 'w3', 'w7']), st.sampled_from(['', '_flip'])
