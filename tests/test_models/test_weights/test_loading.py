@@ -4,11 +4,11 @@ import pickle
 
 import pytest
 import torch
-from mmengine.runner.checkpoint import load_state_dict
 from torch import nn
 
 from mmlocalmamba.models import LocalVim, LocalVMamba
-from mmlocalmamba.models.weights.loading import load_backbone, read_state_dict
+from mmlocalmamba.models.weights.files import read_state_dict
+from mmlocalmamba.models.weights.loading import load_backbone
 
 VMAMBA = dict(dims=(8, 16), depths=(1, 1), directions=[['h', 'w2'], ['v', 'h_flip']])
 VIM = dict(embed_dim=16, depth=2, directions=[['h', 'w2'], ['v', 'h_flip']])
@@ -152,9 +152,3 @@ def test_a_file_that_would_run_code_is_refused(tmp_path):
 def test_a_file_without_tensors_is_refused(saved):
     with pytest.raises(ValueError, match='no state dict'):
         read_state_dict(saved(dict(epoch=1)))
-
-
-def test_a_whole_model_of_another_size_is_refused_although_mmengine_is_not_strict():
-    models = [nn.ModuleDict(dict(backbone=vim(img_size=size))) for size in (64, 32)]
-    with pytest.raises(ValueError, match=r'pos_embed is \(1, 64, 16\), want \(1, 16, 16\).*arch and img_size'):
-        load_state_dict(models[1], models[0].state_dict(), strict=False)
