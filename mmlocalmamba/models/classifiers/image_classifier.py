@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from mmlocalmamba.registry import MODELS
 
+from ..backbones.base import ScanBackbone
 from ..weights.published_names import is_published
 
 HEAD_NORMS = {'LN': nn.LayerNorm, 'RMSNorm': nn.RMSNorm}
@@ -100,7 +101,8 @@ class ImageClassifier(BaseModel):
         """Take published files as they are, head included: ``load_from`` and ``tools/test.py`` end up here."""
         given = {name.removeprefix(prefix): value for name, value in state_dict.items() if name.startswith(prefix)}
         # Under 'backbone.', published names are the backbone's own to translate.
-        if is_published(given) and not any(name.startswith('backbone.') for name in given):
+        at_root = is_published(given) and not any(name.startswith('backbone.') for name in given)
+        if at_root and isinstance(self.backbone, ScanBackbone):
             for name in given:
                 del state_dict[prefix + name]
             for name, value in self.backbone.convert_published(given).items():
