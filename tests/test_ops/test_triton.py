@@ -103,14 +103,14 @@ def test_old_gpu_is_named(monkeypatch) -> None:
 
 
 def test_more_tokens_than_can_be_addressed_are_refused() -> None:
-    inputs, _, _, _ = make_problem(1, 1, ('h',), channels=4, d_state=1, dtype=torch.float32)
-    u, dt, A, B, C, *_ = inputs
+    inputs = make_problem(1, 1, ('h',), channels=4, d_state=1, dtype=torch.float32).inputs
     rows = 2**29
-    u, dt, B, C = (x.expand(1, rows, *x.shape[2:]) for x in (u, dt, B, C))
+    tokens = {name: getattr(inputs, name) for name in ('u', 'dt', 'B', 'C')}
+    wide = {name: x.expand(1, rows, *x.shape[2:]) for name, x in tokens.items()}
     order = torch.zeros(1, 1, dtype=torch.int32).expand(1, rows)
 
     with pytest.raises(ValueError, match='more than the triton kernels can address'):
-        triton._Launch(u, dt, A, B, C, order)
+        triton._Launch(inputs._replace(order=order, num_tokens=rows, **wide))
 
 
 @pytest.mark.parametrize(('length', 'segment'), [(1, 64), (3136, 64), (12544, 128), (65536, 512), (10**6, 512)])

@@ -1,11 +1,16 @@
 """The back ends of the scan, and the one place that chooses between them.
 
-A back end is a module of this package with four functions: ``why_not(device_type)`` says in a sentence why it cannot
-run there (None if it can), ``states_shape(u, A, order)`` gives the shape of what its forward keeps for its backward,
-and ``forward`` and ``backward`` do the work; ``RAW_PARAMETERS``, if there, says that these take a ``dt_weight`` and
-``log_A``. ``auto`` takes the first of the device's list that can run. A back end that was asked for by name runs or
-raises: there is no quiet way from a fast one to a slow one. GPU kernels are compared with the reference on each device
-before their first use (see :mod:`.self_check`).
+A back end is a module of this package with four functions and a constant:
+
+- ``why_not(device_type)`` says in a sentence why it cannot run there, or gives None if it can.
+- ``states_shape(inputs)`` gives the shape of the states that its forward keeps for its backward.
+- ``forward(inputs, keep_states)`` gives ``(y, states)``, with empty states if they are not to be kept.
+- ``backward(grad_y, inputs, states)`` gives :class:`~mmlocalmamba.ops.scan_inputs.ScanGrads`.
+- ``TAKES_FACTORS`` says whether both take step sizes of low rank (``dt_weight``) and ``log_A``.
+
+``auto`` takes the first of the device's list that can run. A back end that was asked for by name runs or raises: there
+is no quiet way from a fast one to a slow one. GPU kernels are compared with the reference on each device before their
+first use (see :mod:`.self_check`).
 """
 
 from __future__ import annotations
@@ -84,9 +89,9 @@ def has_cpu_kernels(device: torch.device) -> bool:
 
 
 @torch.compiler.assume_constant_result
-def takes_raw_parameters(device: torch.device, name: str | None = None) -> bool:
-    """Tell whether a device's back end takes a ``dt_weight`` and ``log_A``; torch.compile takes it for granted."""
-    return getattr(load_backend(backend_for(device, name)), 'RAW_PARAMETERS', False)
+def takes_factors(device: torch.device, name: str | None = None) -> bool:
+    """Tell whether a device's back end takes ``dt_weight`` and ``log_A``; torch.compile takes that for granted."""
+    return load_backend(backend_for(device, name)).TAKES_FACTORS
 
 
 @lru_cache(maxsize=64)
