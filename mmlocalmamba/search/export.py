@@ -21,7 +21,6 @@ from .supernet import search_mixers
 TOP_K = 4
 """Directions per block of all published models."""
 
-_PER_DIRECTION = {'x_proj_weight', 'dt_proj_weight', 'dt_proj_bias', 'A_log', 'D', 'conv_weight', 'conv_bias'}
 _ALPHA = '.merge.alpha'
 
 
@@ -79,7 +78,7 @@ def export_weights(model: nn.Module, directions: Sequence[Sequence[str]]) -> dic
     weights = {}
     for name, value in model.state_dict().items():
         owner, _, parameter = name.rpartition('.')
-        if owner in places and parameter in _PER_DIRECTION:
+        if owner in places and parameter in mixers[owner].PER_DIRECTION:
             value = value[places[owner].to(value.device)]
         if not name.endswith(_ALPHA):
             weights[name] = value.clone()

@@ -38,7 +38,9 @@ class PatchEmbed(nn.Module):
             raise ValueError(
                 f'the image has {channels} channels, but the backbone has in_channels={self.proj.in_channels}'
             )
-        image = F.pad(image, (0, -width % self.patch_size, 0, -height % self.patch_size))
+        right, bottom = -width % self.patch_size, -height % self.patch_size
+        if right or bottom:  # padding by nothing would copy the image
+            image = F.pad(image, (0, right, 0, bottom))
         return self.norm(self.proj(image).permute(0, 2, 3, 1))
 
 
@@ -57,8 +59,9 @@ class PatchMerging(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Merge a map (B, H, W, C) into (B, ceil(H / 2), ceil(W / 2), out_dim); odd sides are zero-padded."""
-        batch, height, width, channels = x.shape
-        x = F.pad(x, (0, 0, 0, width % 2, 0, height % 2))
+        height, width = x.shape[1:3]
+        if height % 2 or width % 2:  # padding by nothing would copy the map
+            x = F.pad(x, (0, 0, 0, width % 2, 0, height % 2))
         # (row, column) parities in the order (0, 0), (1, 0), (0, 1), (1, 1)
-        x = x.view(batch, (height + 1) // 2, 2, (width + 1) // 2, 2, channels).permute(0, 1, 3, 4, 2, 5)
+        x = x.unflatten(2, (-1, 2)).unflatten(1, (-1, 2)).permute(0, 1, 3, 4, 2, 5)
         return self.reduction(self.norm(x.flatten(3)))
