@@ -8,6 +8,7 @@ tiles of a few tokens, and then computes all gradients of every tile at once. Ev
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.util import find_spec
@@ -16,8 +17,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-
-from .. import triton_report
 
 MIN_CAPABILITY = (7, 0)
 
@@ -45,11 +44,16 @@ class Blocks:
 BLOCKS = Blocks()
 
 
+def interpreted() -> bool:
+    """Tell whether Triton runs kernels in its interpreter, in this process."""
+    return os.environ.get('TRITON_INTERPRET', '0').lower() in ('1', 'true', 'on', 'yes', 'y')
+
+
 def why_not(device_type: str) -> str | None:
     """Say why this back end cannot run on a kind of device; None if it can."""
     if find_spec('triton') is None:
         return 'triton is not installed: `pip install triton` (Linux; the CUDA wheels of PyTorch bring it).'
-    if triton_report.interpreted():
+    if interpreted():
         return None
     if device_type != 'cuda':
         return 'its kernels run on CUDA devices (or, far slower, under TRITON_INTERPRET=1).'

@@ -1,21 +1,27 @@
 """Estimate, not measure, what the scan of a layer costs on a GPU: bytes moved, exponentials, lane exchanges.
 
-Counted are two ways of scanning K directions. *Fused*: our Triton kernels, which read tokens by their orders.
-*Permute*: tokens are gathered into every direction, scanned by a kernel like mamba-ssm's, and scattered back. A tensor
-is counted once for each pass that reads or writes it, and again per direction; caches are taken to catch nothing but
-what the channel blocks of one token share. The time is the slowest of the bounds, at the peak rates of a data sheet:
-a lower limit that no kernel reaches. The atomic additions of mamba-ssm's backward, one per token, channel and state for
-each of B and C, have no rate in a data sheet and are left out: that way is estimated too fast.
+Two ways of scanning K directions are counted. *Fused*: our Triton kernels, which read tokens by their orders.
+*Permute*: tokens are gathered into every direction, scanned by a kernel like mamba-ssm's, and scattered back.
+
+A tensor is counted once for each pass that reads or writes it, and again for each direction. Caches are taken to catch
+only what the programs of one token share. The time is the slowest of the bounds, at the peak rates of a data sheet: a
+lower limit that no kernel reaches.
+
+The backward of mamba-ssm adds atomically, once per token, channel and state for each of B and C. No data sheet has a
+rate for that, so it is left out, and the time of that way is estimated too low.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mmlocalmamba.ops.backends.triton import Blocks
+from mmlocalmamba.ops.backends.triton import BLOCKS, Blocks
 
 FULL = 4
 """Bytes of what is kept in float32: states and sums."""
+
+CHUNK = 2048
+"""Tokens after which mamba-ssm's kernel keeps a state."""
 
 
 @dataclass(frozen=True)
@@ -91,56 +97,66 @@ class Cost:
         return max(self.bounds(gpu).values())
 
 
-def fused_forward(layer: Layer, blocks: Blocks | None = None) -> Cost:
-    """Estimate our kernels' forward: a pass for the states of the segments, the carry, and a pass for the outputs."""
-    blocks = blocks or Blocks()
-    item, tokens, small = layer.itemsize, layer.per_channel, layer.per_state
-    segments = -(-layer.tokens // blocks.segment_length(layer.tokens))
+def fused_forward(layer: Layer, tiling: Blocks = BLOCKS) -> Cost:
+    """Estimate our kernels' forward: a pass for the states of the segments, the carry, and a pass for the outputs.
+
+    Args:
+        layer: Sizes of the scan.
+        tiling: Sizes of the kernels' work.
+    """
+    item, wide, narrow = layer.itemsize, layer.per_channel, layer.per_state
+    segments = -(-layer.tokens // tiling.segment_length(layer.tokens))
     passes = 1 if segments == 1 else 2
     orders = passes * layer.directions * layer.tokens * 4
-    states = _states(layer, segments) * (2 if segments == 1 else 4)  # written, carried on (read, written), read
-    moved = item * (passes * (2 * tokens + small) + small + tokens) + orders + states
-    return Cost(moved, passes * tokens * layer.d_state)
+    states = _state_bytes(layer, segments) * (2 if segments == 1 else 4)  # written, carried on (read, written), read
+    # Every pass reads u, dt and B; the last one also reads C and writes y.
+    moved = item * (passes * (2 * wide + narrow) + narrow + wide) + orders + states
+    return Cost(moved, passes * wide * layer.d_state)
 
 
-def fused_backward(layer: Layer, blocks: Blocks | None = None) -> Cost:
-    """Estimate our kernels' backward: states and their gradients at tiles, then all gradients of each tile."""
-    blocks = blocks or Blocks()
-    item, tokens, small = layer.itemsize, layer.per_channel, layer.per_state
-    segments = -(-layer.tokens // blocks.segment_length(layer.tokens))
+def fused_backward(layer: Layer, tiling: Blocks = BLOCKS) -> Cost:
+    """Estimate our kernels' backward: states and their gradients at tiles, then all gradients of each tile.
+
+    Args:
+        layer: Sizes of the scan.
+        tiling: Sizes of the kernels' work.
+    """
+    item, wide, narrow = layer.itemsize, layer.per_channel, layer.per_state
+    segments = -(-layer.tokens // tiling.segment_length(layer.tokens))
     reverses = 1 if segments == 1 else 2
-    tiles = _states(layer, -(-layer.tokens // blocks.tile))
-    moved: float = item * (2 * tokens + small) + tiles  # states at tiles
-    moved += reverses * item * (2 * tokens + small) + tiles + 4 * _states(layer, segments)  # their gradients
-    moved += item * (3 * tokens + 2 * small) + 3 * tiles  # read u, dt, dy, B, C and the tiles; write that of A
-    moved += FULL * tokens + item * tokens  # write du per direction, and ddt
-    partial = 2 * FULL * small * -(-layer.channels // blocks.channels)
-    moved += 2 * partial + 2 * item * small + FULL * tokens + item * tokens / layer.directions + tiles  # the sums
+    tiles = _state_bytes(layer, -(-layer.tokens // tiling.tile))
+    moved: float = item * (2 * wide + narrow) + tiles  # states at tiles
+    moved += reverses * item * (2 * wide + narrow) + tiles + 4 * _state_bytes(layer, segments)  # their gradients
+    moved += item * (3 * wide + 2 * narrow) + 3 * tiles  # read u, dt, dy, B, C and the tiles; write that of A
+    moved += FULL * wide + item * wide  # write du per direction, and ddt
+    # The gradients of B and C come as one partial sum per program, each for a few channels, and are added up then.
+    partial = 2 * FULL * narrow * -(-layer.channels // tiling.channels)
+    moved += 2 * partial + 2 * item * narrow + FULL * wide + item * wide / layer.directions + tiles  # the sums
     # Sums over a warp's channels for B and C: 5 steps each.
-    return Cost(moved, (1 + reverses + 2) * tokens * layer.d_state, 2 * 5 * tokens * layer.d_state)
+    return Cost(moved, (1 + reverses + 2) * wide * layer.d_state, 2 * 5 * wide * layer.d_state)
 
 
 def permute_forward(layer: Layer) -> Cost:
     """Estimate gathering u, dt, B and C into every direction, a scan in one pass, and scattering y back."""
-    tokens, small = layer.per_channel, layer.per_state
-    gathered = 2 * (2 * tokens + 2 * small)
-    scanned = 2 * tokens + 2 * small + tokens
-    states = 2 * _states(layer, -(-layer.tokens // 2048))
-    return Cost(layer.itemsize * (gathered + scanned + 2 * tokens) + states, tokens * layer.d_state)
+    wide, narrow = layer.per_channel, layer.per_state
+    gathered = 2 * (2 * wide + 2 * narrow)
+    scanned = 2 * wide + 2 * narrow + wide
+    states = 2 * _state_bytes(layer, -(-layer.tokens // CHUNK))
+    return Cost(layer.itemsize * (gathered + scanned + 2 * wide) + states, wide * layer.d_state)
 
 
 def permute_backward(layer: Layer) -> Cost:
     """Estimate gathering the inputs and dy, a backward in one pass with atomics for B and C, and scattering back."""
-    item, tokens, small = layer.itemsize, layer.per_channel, layer.per_state
-    gathered = 2 * (3 * tokens + 2 * small)
-    scanned = 3 * tokens + 2 * small + 2 * tokens
-    scattered = 2 * (2 * tokens + 2 * small) + tokens + tokens / layer.directions
-    atomics = 2 * FULL * small * 2
-    return Cost(item * (gathered + scanned + scattered) + atomics, 2 * tokens * layer.d_state)
+    item, wide, narrow = layer.itemsize, layer.per_channel, layer.per_state
+    gathered = 2 * (3 * wide + 2 * narrow)
+    scanned = 3 * wide + 2 * narrow + 2 * wide
+    scattered = 2 * (2 * wide + 2 * narrow) + wide + wide / layer.directions
+    atomics = 2 * FULL * narrow * 2
+    return Cost(item * (gathered + scanned + scattered) + atomics, 2 * wide * layer.d_state)
 
 
-def _states(layer: Layer, count: int) -> int:
-    """Give the bytes of one state for each of so many parts of the sequence."""
+def _state_bytes(layer: Layer, count: int) -> int:
+    """Give the bytes of the state of every direction and channel at ``count`` places of the sequence."""
     return FULL * layer.batch * layer.directions * count * layer.channels * layer.d_state
 
 

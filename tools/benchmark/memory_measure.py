@@ -15,10 +15,9 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from compared_models import draw_image, label, local_vmamba, step_of, swin
 from mmlocalmamba.engine.allocator import keep_freed_memory
-
-from .benchmark import Result, Setup, UnavailableError, compare_once
-from .benchmark_models import draw_image, label, local_vmamba, step_of, swin
+from timing import Result, Setup, UnavailableError, compare_once
 
 STATUS = Path('/proc/self/status')
 MODELS = ('LocalVMamba', 'LocalVMamba with_cp', 'Swin')
@@ -54,7 +53,8 @@ def peak_in_new_process(name: str, side: int, setup: Setup) -> int:
     Raises:
         RuntimeError: If that process fails.
     """
-    command = [sys.executable, '-m', __name__, json.dumps({'name': name, 'side': side, 'setup': asdict(setup)})]
+    task = {'name': name, 'side': side, 'setup': asdict(setup)}
+    command = [sys.executable, str(Path(__file__).resolve()), json.dumps(task)]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         raise RuntimeError(f'measuring the memory of {name} ended with status {done.returncode}:\n{done.stderr}')
@@ -89,4 +89,4 @@ def resident(field: str) -> int:
 
 if __name__ == '__main__':
     _task = json.loads(sys.argv[1])
-    print(peak_of_step(_task['name'], _task['side'], Setup(**_task['setup'])))  # noqa: T201
+    print(peak_of_step(_task['name'], _task['side'], Setup(**_task['setup'])))

@@ -1,7 +1,8 @@
 """Timing by comparison: two or more things are run in turn, in one process, and each round gives ratios.
 
-A machine's speed drifts, by temperature and by what else it does; the ratio of two neighbours in time drifts far less.
-What is stated is the median of the rounds' ratios, with the quartiles and the medians of either side.
+The speed of a machine drifts with its temperature and with what else it does. The ratio of two runs that follow each
+other drifts far less. What is stated is the median of the rounds' ratios, with their quartiles and the medians of
+either side.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Measure speed and memory as ratios: of the models to timm's Swin and DeiT, of the scan's back ends to each other.
 
-python tools/benchmark.py                                          everything, on two threads of the CPU
-python tools/benchmark.py --only forward,scan --runs 30            some of it
-python tools/benchmark.py --device cuda --batch 32 --out gpu.json  on a GPU, also as JSON
-python tools/benchmark.py --only resolution --plot tokens.png      time against tokens, as a picture
+python tools/benchmark/cpu.py                                          everything, on two threads of the CPU
+python tools/benchmark/cpu.py --only forward,scan --runs 30            some of it
+python tools/benchmark/cpu.py --only resolution --plot tokens.png      time against tokens, as a picture
+python tools/benchmark/cpu.py --device cuda --batch 32 --out gpu.json  the same measures on a GPU, also as JSON
 """
 
 import argparse
@@ -19,23 +19,27 @@ from typing import Any
 import torch
 from matplotlib.figure import Figure
 
-from mmlocalmamba.analysis import benchmark_memory, benchmark_models, benchmark_profile, benchmark_scan
-from mmlocalmamba.analysis.benchmark import Result, Setup, UnavailableError
-from mmlocalmamba.analysis.benchmark_report import environment, environment_text, plot_growth, to_json, to_text
+import memory_measure
+import model_measures
+import profile_measure
+import scan_measures
+from formatting import to_json, to_text
+from growth_plot import plot_growth
+from machine import environment, environment_text
 from mmlocalmamba.engine.allocator import keep_freed_memory
+from timing import Result, Setup, UnavailableError
 
 MEASURES: dict[str, tuple[Callable[[Setup], Result], str]] = {
-    'forward': (benchmark_models.forward, 'LocalVMamba against Swin, forward'),
-    'training': (benchmark_models.training, 'the same, forward and backward'),
-    'vim': (benchmark_models.vim, 'LocalVim against DeiT'),
-    'scan': (benchmark_scan.scan, "the scans of LocalVMamba's layers against a forward of Swin"),
-    'backends': (benchmark_scan.backends, "the scan's back ends against each other"),
-    'bound': (benchmark_scan.bound, 'the scan beside what its exponentials and bytes need'),
-    'profile': (benchmark_profile.profiles, 'time of forward and backward by part'),
-    'bf16': (benchmark_models.bf16, 'LocalVMamba in bfloat16 autocast'),
-    'memory': (benchmark_memory.memory, "peak memory of a training step of a detector's backbone"),
-    'resolution': (benchmark_models.resolution, 'growth of the time with the image'),
-    'triton': (benchmark_scan.triton, 'registers, spills and shared memory of the Triton kernels'),
+    'forward': (model_measures.forward, 'LocalVMamba against Swin, forward'),
+    'training': (model_measures.training, 'the same, forward and backward'),
+    'vim': (model_measures.vim, 'LocalVim against DeiT'),
+    'scan': (scan_measures.scan, "the scans of LocalVMamba's layers against a forward of Swin"),
+    'backends': (scan_measures.backends, "the scan's back ends against each other"),
+    'bound': (scan_measures.bound, 'the scan beside what its exponentials and bytes need'),
+    'profile': (profile_measure.profiles, 'time of forward and backward by part'),
+    'bf16': (model_measures.bf16, 'LocalVMamba in bfloat16 autocast'),
+    'memory': (memory_measure.memory, "peak memory of a training step of a detector's backbone"),
+    'resolution': (model_measures.resolution, 'growth of the time with the image'),
 }
 PLOTTED = 'resolution'
 BUSY = 0.25
