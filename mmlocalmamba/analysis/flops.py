@@ -82,7 +82,7 @@ def count_model(model: nn.Module, height: int, width: int) -> list[PartCost]:
     """
     training = model.training
     model.eval()
-    # Mask2Former's heads look at values, so that one has to be computed.
+    # Mask2Former's heads look at values, so these have to be computed.
     values = hasattr(model, 'panoptic_head')
     mode: AbstractContextManager[Any] = nullcontext() if values else FakeTensorMode(allow_non_fake_inputs=True)
     try:

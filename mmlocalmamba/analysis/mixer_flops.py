@@ -56,7 +56,7 @@ def scan_flops(positions: int, channels: int, d_state: int, directions: int) -> 
 
 
 def scan_length(directions: tuple[str, ...], height: int, width: int) -> int:
-    """Give L_scan, the positions of the longest direction over a map of ``height`` x ``width`` tokens.
+    """Return L_scan, the positions of the longest direction over a map of ``height`` x ``width`` tokens.
 
     Rows and columns visit every token once. Windows of K x K pad both sides up to multiples of K.
 

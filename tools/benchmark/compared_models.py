@@ -24,22 +24,22 @@ BACKWARD = 'benchmark backward'
 
 
 def label(name: str, setup: Setup) -> str:
-    """Give the name of a model's size: ``'Swin'`` is ``'Swin-T'``, or ``'Swin-micro'`` if it is a small one."""
+    """Return the name of a model with its size: ``'Swin-T'``, or ``'Swin-micro'`` for the small one."""
     return f'{name}-{"micro" if setup.small else "T"}'
 
 
 def side_of(setup: Setup) -> int:
-    """Give the side in pixels of the images that models are compared on."""
+    """Return the side in pixels of the images that models are compared on."""
     return 64 if setup.small else 224
 
 
 def sides_of(setup: Setup) -> tuple[int, ...]:
-    """Give the sides in pixels at which growth is measured; the second one is what others are compared with."""
+    """Return the sides in pixels at which growth is measured; the others are compared with the second one."""
     return (32, 64, 128) if setup.small else (256, 512, 1024, 2048)
 
 
 def local_vmamba(setup: Setup, maps: bool = False, with_cp: bool = False) -> nn.Module:
-    """Build LocalVMamba: a classifier, or if asked a backbone with four maps."""
+    """Build LocalVMamba: a classifier, or with ``maps`` a backbone with four maps."""
     arch = 'micro' if setup.small else 'tiny'
     if maps:
         return LocalVMamba(arch, with_cp=with_cp)
@@ -55,7 +55,7 @@ def local_vim(setup: Setup, side: int) -> nn.Module:
 
 
 def swin(setup: Setup, side: int, maps: bool = False) -> nn.Module:
-    """Build timm's Swin for a side in pixels: a classifier, or if asked a backbone with four maps."""
+    """Build timm's Swin for a side in pixels: a classifier, or with ``maps`` a backbone with four maps."""
     options = dict(features_only=True) if maps else {}
     sizes = _SMALL_SWIN if setup.small else {}
     return timm.create_model(
@@ -75,7 +75,7 @@ def draw_image(setup: Setup, side: int) -> Tensor:
 
 
 def forward_of(model: nn.Module, image: Tensor, autocast: bool = False) -> Callable[[], Any]:
-    """Give a function that runs the model's forward in evaluation mode, if asked in bfloat16 autocast."""
+    """Return a function that runs the model's forward in evaluation mode, with ``autocast`` in bfloat16."""
     model = model.to(image.device).eval()
 
     @torch.no_grad()
@@ -87,9 +87,10 @@ def forward_of(model: nn.Module, image: Tensor, autocast: bool = False) -> Calla
 
 
 def step_of(model: nn.Module, image: Tensor) -> Callable[[], None]:
-    """Give a function that runs the model's forward and backward in training mode."""
+    """Return a function that runs the model's forward and backward in training mode."""
     model = model.to(image.device).train()
-    # Random: that of a mean or a sum of squares all but vanishes behind a normalisation, where processors are slow.
+    # Random: the gradient of a mean or a sum of squares all but vanishes behind a normalisation, and processors are
+    # slow at such tiny numbers.
     grads: list[Tensor] = []
 
     def run() -> None:

@@ -43,7 +43,7 @@ MEASURES: dict[str, tuple[Callable[[Setup], Result], str]] = {
 }
 PLOTTED = 'resolution'
 BUSY = 0.25
-"""Load per core from which figures are not to be trusted."""
+"""Load per core above which figures cannot be trusted."""
 RUNS = {'full': 15, 'small': 1}
 
 
@@ -83,7 +83,7 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
 
 
 def say(text: str) -> None:
-    """Tell the progress."""
+    """Print progress to the standard error."""
     print(text, file=sys.stderr, flush=True)
 
 
@@ -95,7 +95,7 @@ def save(path: Path | None, results: dict[str, Any]) -> None:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Take the measures, one after the other; each is printed and saved as soon as it is there."""
+    """Take the measures one after the other; each is printed and saved as soon as it is there."""
     args = parse_args(arguments)
     torch.set_num_threads(args.threads)
     if args.device == 'cpu':

@@ -11,26 +11,26 @@ from timing import Comparison, Result
 
 
 def to_json(result: Result) -> dict[str, Any]:
-    """Turn a result into what JSON can hold; a ratio that has a bound tells whether it is met."""
+    """Turn a result into plain dicts and lists for JSON; a ratio with a bound says whether it is met."""
     comparisons = [{**asdict(row), 'met': met(row)} for row in result.comparisons]
     tables = [{'title': table.title, 'rows': [dict(row) for row in table.rows]} for table in result.tables]
     return {'title': result.title, 'comparisons': comparisons, 'tables': tables, 'notes': list(result.notes)}
 
 
 def met(row: Comparison) -> bool | None:
-    """Tell whether a ratio is within its bound; None if it has none."""
+    """Return whether a ratio is within its bound; None if it has no bound."""
     return None if row.wanted is None else row.ratio <= row.wanted
 
 
 def to_text(result: Result) -> str:
-    """Lay a result out as text: ratios, other figures, notes."""
-    blocks = [result.title]
+    """Format a result as text: ratios, other figures, notes."""
+    sections = [result.title]
     if result.comparisons:
-        blocks.append(align([_comparison_row(row) for row in result.comparisons]))
+        sections.append(align([_comparison_row(row) for row in result.comparisons]))
     for table in result.tables:
-        blocks.append(f'{table.title}\n{align(table.rows)}')
+        sections.append(f'{table.title}\n{align(table.rows)}')
     notes = [textwrap.fill(note, 110) for note in result.notes]
-    return '\n\n'.join(['\n'.join([blocks[0], '=' * len(blocks[0])]), *blocks[1:], *notes]) + '\n'
+    return '\n\n'.join(['\n'.join([sections[0], '=' * len(sections[0])]), *sections[1:], *notes]) + '\n'
 
 
 def _comparison_row(row: Comparison) -> dict[str, Any]:
@@ -50,7 +50,7 @@ def _comparison_row(row: Comparison) -> dict[str, Any]:
 
 
 def align(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Lay rows with the same keys out in columns: words to the left, numbers to the right."""
+    """Format rows with the same keys as a table: words are left-aligned, numbers right-aligned."""
     columns = []
     for key in rows[0]:
         cells = [number(row[key]) if isinstance(row[key], float) else row[key] for row in rows]
@@ -63,7 +63,7 @@ def align(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def number(value: float) -> str:
-    """Write a number with three or four digits that count."""
+    """Format a number with three or four significant digits."""
     if value == 0:
         return '0'
     digits = next((digits for limit, digits in ((100, 0), (10, 1), (1, 2)) if abs(value) >= limit), 3)

@@ -1,4 +1,4 @@
-"""What measures are taken on: versions, processor, instruction sets, threads, the scan's back end."""
+"""The machine that measures run on: versions, processor, instruction sets, threads, the scan's back end."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PACKAGES = ('torch', 'torchvision', 'timm', 'triton', 'mamba-ssm')
 
 
 def environment(setup: Setup) -> dict[str, Any]:
-    """Tell what measures are taken on: versions, processor, instruction set, threads, the scan's back end."""
+    """Describe this machine: versions, processor, instruction sets, threads, the scan's back end."""
     found: dict[str, Any] = {'mmlocalmamba': mmlocalmamba.__version__, 'python': platform.python_version()}
     found |= {name: _version(name) for name in PACKAGES}
     reason = cpu.why_not('cpu')
@@ -53,7 +53,7 @@ def _cpu_name() -> str:
 
 
 def environment_text(found: Mapping[str, Any]) -> str:
-    """Lay an environment out as text; what is not installed is left out."""
+    """Format an environment as text; packages that are not installed are left out."""
     shown = {key: ', '.join(value) if isinstance(value, list) else value for key, value in found.items()}
     width = max(map(len, shown))
     return '\n'.join(f'{key.ljust(width)}  {value}' for key, value in shown.items() if value is not None) + '\n'

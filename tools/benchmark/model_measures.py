@@ -25,11 +25,11 @@ from mmlocalmamba.analysis.flops import PartCost, count_model
 from timing import Comparison, Result, Setup, Table, Times, compare, compare_once, interleaved
 
 GROWTH = 1.1
-"""How much more than the number of tokens the time may grow by."""
+"""How much faster than the number of tokens the time may grow."""
 
 
 def count(model: nn.Module, side: int) -> PartCost:
-    """Count the multiply-adds of a model that is still on the CPU, attention as the matrix products it consists of."""
+    """Count the multiply-adds of a model on the CPU, with attention as its matrix products."""
     with sdpa_kernel(SDPBackend.MATH):
         (cost,) = count_model(model, side, side)
     return cost
@@ -108,7 +108,7 @@ def bf16(setup: Setup) -> Result:
 
 
 def resolution(setup: Setup) -> Result:
-    """Measure how the forward's time grows with the image; also for the other models, for the picture."""
+    """Measure how the forward's time grows with the image, for all models that the picture shows."""
     ours, theirs = label('LocalVMamba', setup), label('Swin', setup)
     builders: dict[str, Callable[[int], nn.Module]] = {
         ours: lambda side: local_vmamba(setup, maps=True),
@@ -129,7 +129,7 @@ def resolution(setup: Setup) -> Result:
 
 
 def growth(setup: Setup, name: str, times: Times, bounded: bool) -> list[Comparison]:
-    """Compare a model's times at larger images with that at the second smallest; only if ``bounded`` with a bound."""
+    """Compare a model's times at larger images with that at the second smallest, with a bound if ``bounded``."""
     _, base, *larger = sides_of(setup)
     rows = []
     for side in larger:

@@ -31,12 +31,12 @@ _NAME = re.compile(rf'{NAMESPACE}(?:::|_)(\w+)')
 
 
 def full_name(operation: str, backward: bool = False) -> str:
-    """Give the name by which PyTorch's dispatcher knows an operation or its backward."""
+    """Return the name by which PyTorch's dispatcher knows an operation or its backward."""
     return f'{NAMESPACE}::{operation}{"_backward" if backward else ""}'
 
 
 def part_of_operation(event: str) -> str | None:
-    """Tell the part that an event of the profiler belongs to by its name; None if it is no operation of the package.
+    """Return the part that an event of the profiler belongs to by its name; None if it is no operation of the package.
 
     Example:
         >>> part_of_operation('mmlocalmamba::selective_scan_backward')

@@ -118,7 +118,7 @@ def profile_parts(model: nn.Module, step: Callable[[], Any], setup: Setup) -> Pr
 
 @contextmanager
 def _marked(model: nn.Module) -> Iterator[None]:
-    """Mark in the profile when modules that are a part of their own run."""
+    """Mark in the profile when a module runs that is a part of its own."""
     handles: list[Any] = []
     for module in model.modules():
         for kinds, part in _MODULES:
@@ -177,7 +177,7 @@ def _creators(events: list[FunctionEvent]) -> dict[tuple[int | None, int], Funct
 
 
 def part_of(chain: list[FunctionEvent], creator: FunctionEvent | None = None) -> str:
-    """Tell the part that an operation counts for.
+    """Return the part that an operation counts for.
 
     Args:
         chain: The operation, what it is a part of, and so on.

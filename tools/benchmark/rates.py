@@ -30,12 +30,12 @@ class Rates:
     source: str
 
     def bounds(self, exponentials: float, moved: float) -> dict[str, float]:
-        """Give the milliseconds that each resource needs."""
+        """Return the milliseconds that each resource needs."""
         return {'exp bound ms': 1e3 * exponentials / self.exponentials, 'bytes bound ms': 1e3 * moved / self.bytes}
 
 
 def gpu_rates(name: str) -> Rates:
-    """Give a GPU's rates from its data sheet.
+    """Return a GPU's rates from its data sheet.
 
     Raises:
         UnavailableError: If the data sheet of that GPU is not known.
@@ -62,7 +62,7 @@ def cpu_rates(setup: Setup) -> Rates:
 
 
 def _exponentials(function: Callable[[Tensor], Tensor], size: int, setup: Setup) -> float:
-    """Give the exponentials per second of as many threads as are used, each with a tensor of its own."""
+    """Return the exponentials per second of all threads together, each with a tensor of its own."""
     calls = (1 << 20 if setup.small else 1 << 25) // size
     start = threading.Barrier(setup.threads)
     spans: list[tuple[float, float]] = []

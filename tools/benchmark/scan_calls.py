@@ -32,7 +32,7 @@ class ScanCall:
         return self.operation(**self.arguments)
 
     def public_arguments(self) -> dict[str, Any]:
-        """Give the arguments for :func:`mmlocalmamba.ops.local_selective_scan`, except ``backend``."""
+        """Return the arguments for :func:`mmlocalmamba.ops.local_selective_scan`, except ``backend``."""
         names = inspect.signature(local_selective_scan).parameters.keys() - {'backend'}
         return {name: value for name, value in self.arguments.items() if name in names}
 

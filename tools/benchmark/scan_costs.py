@@ -56,7 +56,16 @@ GPUS = {'a100': Gpu('A100 SXM 80 GB', 2.039e12, 108, 1.41e9), 'h100': Gpu('H100 
 
 @dataclass(frozen=True)
 class Layer:
-    """Sizes of one layer's scan, spatial form: tokens L, channels D, directions K, states N, bytes per number."""
+    """Sizes of one layer's scan, with tokens in their own places.
+
+    Attributes:
+        tokens: Tokens L of the map.
+        channels: Channels D.
+        directions: Directions K.
+        d_state: States N per channel.
+        batch: Images.
+        itemsize: Bytes of a number in u, dt, B, C and y.
+    """
 
     tokens: int
     channels: int
@@ -85,7 +94,7 @@ class Cost:
     exchanges: float = 0.0
 
     def bounds(self, gpu: Gpu) -> dict[str, float]:
-        """Give the seconds that each resource needs."""
+        """Return the seconds that each resource needs."""
         return {
             'bytes': self.bytes / gpu.bandwidth,
             'exponentials': self.exponentials / gpu.exponentials,
@@ -93,7 +102,7 @@ class Cost:
         }
 
     def seconds(self, gpu: Gpu) -> float:
-        """Give the slowest bound: a lower limit of the time."""
+        """Return the slowest bound: a lower limit of the time."""
         return max(self.bounds(gpu).values())
 
 
@@ -156,14 +165,14 @@ def permute_backward(layer: Layer) -> Cost:
 
 
 def _state_bytes(layer: Layer, count: int) -> int:
-    """Give the bytes of the state of every direction and channel at ``count`` places of the sequence."""
+    """Return the bytes of the state of every direction and channel at ``count`` places of the sequence."""
     return FULL * layer.batch * layer.directions * count * layer.channels * layer.d_state
 
 
 def local_vmamba_layers(
     height: int, width: int, dims: tuple[int, ...], depths: tuple[int, ...], batch: int = 1, itemsize: int = 2
 ) -> list[tuple[Layer, int]]:
-    """Give the layers of LocalVMamba at an input size in pixels, and how many there are of each."""
+    """Return the layers of LocalVMamba at an input size in pixels, and how many there are of each."""
     layers = []
     rows, columns = height // 4, width // 4
     for dim, depth in zip(dims, depths, strict=True):
@@ -175,5 +184,5 @@ def local_vmamba_layers(
 def local_vim_layers(
     height: int, width: int, embed_dim: int, depth: int, batch: int = 1, itemsize: int = 2
 ) -> list[tuple[Layer, int]]:
-    """Give the layers of LocalVim at an input size in pixels; the scan order form moves as much, near enough."""
+    """Return the layers of LocalVim at an input size in pixels; the scan order form moves as much, near enough."""
     return [(Layer((height // 16) * (width // 16), 2 * embed_dim, batch=batch, itemsize=itemsize), depth)]

@@ -49,7 +49,7 @@ def _sizes(work: ScanWork) -> dict[str, int]:
 
 
 def _kinds(calls: list[ScanCall]) -> list[tuple[dict[str, int], list[ScanCall]]]:
-    """Put calls of the same sizes together, whatever their directions."""
+    """Group calls of the same sizes, whatever their directions."""
     kinds: dict[tuple[int, ...], list[ScanCall]] = {}
     for call in calls:
         kinds.setdefault(tuple(_sizes(call.work).values()), []).append(call)
@@ -124,7 +124,7 @@ def bound(setup: Setup) -> Result:
 
 
 def _bound_table(title: str, what: str, calls: list[ScanCall], rates: Rates, setup: Setup) -> Table:
-    """Time every call, and add up those of the same sizes; the last row is all of them."""
+    """Time every call, and add up those of the same sizes; the last row is the total."""
     with torch.no_grad():
         times = interleaved({str(i): call for i, call in enumerate(calls)}, setup.few_runs, setup.device)
     milliseconds = {id(call): 1e3 * statistics.median(times[str(i)]) for i, call in enumerate(calls)}

@@ -43,7 +43,7 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
 
 
 def format_reports(reports: list[KernelReport]) -> str:
-    """Lay out a row per kernel."""
+    """Format a table with a row per kernel."""
     found = [asdict(report) for report in reports]
     return align([{title: row[name] for name, title in COLUMNS.items()} for row in found])
 

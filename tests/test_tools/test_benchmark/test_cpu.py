@@ -74,6 +74,11 @@ def test_all_measures_are_taken_unless_told(benchmark):
     assert benchmark.parse_args(['--only', 'scan, vim', '--runs', '4']).only == ['scan', 'vim']
 
 
+def test_the_documentation_names_every_measure(benchmark, repo_dir):
+    text = (repo_dir / 'docs/benchmarks.md').read_text(encoding='utf-8')
+    assert [name for name in benchmark.MEASURES if f'`{name}`' not in text] == []
+
+
 @pytest.mark.parametrize(
     ('arguments', 'message'),
     [
