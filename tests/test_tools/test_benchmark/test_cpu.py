@@ -6,14 +6,14 @@ import sys
 import pytest
 import torch
 
-from mmlocalmamba.analysis.benchmark import Result, Table, UnavailableError, compare_once
+from timing import Result, Table, UnavailableError, compare_once
 
 ARGUMENTS = ['--size', 'small', '--threads', '1']
 
 
 @pytest.fixture
 def benchmark(tool):
-    return tool('benchmark')
+    return tool('benchmark/cpu')
 
 
 @pytest.fixture
@@ -25,29 +25,29 @@ def measures(benchmark, monkeypatch):
         return Result('speed', [compare_once('ours', 'Swin', 3.0, 2.0, 'ms', 1.3)], [Table('points', rows)])
 
     def unavailable(setup):
-        raise UnavailableError('there is no Triton')
+        raise UnavailableError('the rates are not known')
 
     def broken(setup):
         raise RuntimeError('broken')
 
-    measures = {'resolution': (forward, 'a'), 'triton': (unavailable, 'b'), 'broken': (broken, 'c')}
+    measures = {'resolution': (forward, 'a'), 'bound': (unavailable, 'b'), 'broken': (broken, 'c')}
     monkeypatch.setattr(benchmark, 'MEASURES', measures)
     return measures
 
 
 def test_results_are_printed_and_saved(benchmark, measures, tmp_path, capsys):
     out, plot = tmp_path / 'new' / 'results.json', tmp_path / 'new' / 'tokens.svg'
-    benchmark.main([*ARGUMENTS, '--only', 'resolution,triton', '--out', str(out), '--plot', str(plot)])
+    benchmark.main([*ARGUMENTS, '--only', 'resolution,bound', '--out', str(out), '--plot', str(plot)])
     found = json.loads(out.read_text())
-    assert list(found['measures']) == ['resolution', 'triton']
+    assert list(found['measures']) == ['resolution', 'bound']
     assert found['measures']['resolution']['comparisons'][0]['ratio'] == 1.5
-    assert found['measures']['triton'] == {'title': 'b', 'unavailable': 'there is no Triton'}
+    assert found['measures']['bound'] == {'title': 'b', 'unavailable': 'the rates are not known'}
     assert found['setup'] == {'device': 'cpu', 'threads': 1, 'runs': 1, 'batch': 1, 'small': True}
     assert found['environment']['threads'] == torch.get_num_threads() == 1
     assert '<svg' in plot.read_text()
     printed = capsys.readouterr()
     assert '<= 1.3: NOT MET' in printed.out
-    assert 'triton: not measured: there is no Triton' in printed.out
+    assert 'bound: not measured: the rates are not known' in printed.out
     assert '[1/2] resolution: a ...' in printed.err
     assert '[1/2]' not in printed.out
 
@@ -72,6 +72,11 @@ def test_all_measures_are_taken_unless_told(benchmark):
     assert args.only == list(benchmark.MEASURES)
     assert (args.threads, args.runs, args.batch, args.device, args.size) == (2, 15, 1, 'cpu', 'full')
     assert benchmark.parse_args(['--only', 'scan, vim', '--runs', '4']).only == ['scan', 'vim']
+
+
+def test_the_documentation_names_every_measure(benchmark, repo_dir):
+    text = (repo_dir / 'docs/benchmarks.md').read_text(encoding='utf-8')
+    assert [name for name in benchmark.MEASURES if f'`{name}`' not in text] == []
 
 
 @pytest.mark.parametrize(
@@ -102,7 +107,7 @@ def test_a_missing_gpu_is_refused(benchmark, monkeypatch, capsys):
 @pytest.mark.slow
 def test_every_measure_can_be_taken(benchmark, repo_dir, tmp_path):
     out, plot = tmp_path / 'results.json', tmp_path / 'tokens.png'
-    command = [sys.executable, 'tools/benchmark.py', *ARGUMENTS, '--out', str(out), '--plot', str(plot)]
+    command = [sys.executable, 'tools/benchmark/cpu.py', *ARGUMENTS, '--out', str(out), '--plot', str(plot)]
     subprocess.run(command, cwd=repo_dir, check=True, capture_output=True, timeout=300)
     found = json.loads(out.read_text())
     assert list(found['measures']) == list(benchmark.MEASURES)

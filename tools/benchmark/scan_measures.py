@@ -6,29 +6,21 @@ Every scan is given what a model's layer gives it, in the layout in which the la
 from __future__ import annotations
 
 import statistics
-import threading
-import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from compared_models import draw_image, forward_of, label, side_of, step_of, swin
 from mmlocalmamba.models import LocalVim, LocalVMamba
-from mmlocalmamba.ops import available_backends, local_selective_scan
-from mmlocalmamba.ops.backends import cpu, triton_report
-
-from .benchmark import Result, Setup, Table, UnavailableError, compare, interleaved, seconds
-from .benchmark_calls import ScanCall, ScanWork, backward_calls, forward_calls
-from .benchmark_models import draw_image, forward_of, label, side_of, step_of, swin
-from .roofline import GPUS
+from mmlocalmamba.ops import ScanInputs, available_backends, local_selective_scan
+from rates import Rates, cpu_rates, gpu_rates
+from scan_calls import ScanCall, ScanWork, backward_calls, forward_calls
+from timing import Result, Setup, Table, compare, interleaved
 
 LAYER_STAGE = 1
 """Stage of LocalVMamba whose first layer the back ends are compared on."""
-
-CAPABILITIES = (80, 90)
-"""Compute capabilities that the Triton kernels are compiled for: A100 and H100."""
 
 
 def scan(setup: Setup) -> Result:
@@ -57,7 +49,7 @@ def _sizes(work: ScanWork) -> dict[str, int]:
 
 
 def _kinds(calls: list[ScanCall]) -> list[tuple[dict[str, int], list[ScanCall]]]:
-    """Put calls of the same sizes together, whatever their directions."""
+    """Group calls of the same sizes, whatever their directions."""
     kinds: dict[tuple[int, ...], list[ScanCall]] = {}
     for call in calls:
         kinds.setdefault(tuple(_sizes(call.work).values()), []).append(call)
@@ -84,43 +76,23 @@ def backends(setup: Setup) -> Result:
 
 
 def _forward_with(call: ScanCall, backend: str) -> Callable[[], Any]:
-    arguments = call.public_arguments()
-    return torch.no_grad()(lambda: local_selective_scan(**arguments, backend=backend))
+    inputs = call.inputs
+    return torch.no_grad()(lambda: local_selective_scan(inputs, backend))
 
 
 def _step_with(call: ScanCall, backend: str) -> Callable[[], Any]:
-    arguments: dict[str, Any] = {
-        name: x.detach().requires_grad_() if isinstance(x, Tensor) and x.is_floating_point() else x
-        for name, x in call.public_arguments().items()
-    }
-    inputs = [x for x in arguments.values() if isinstance(x, Tensor) and x.requires_grad]
-    work = call.work
-    grad = torch.randn(work.batch, work.directions, work.tokens, work.channels, device=inputs[0].device)
+    values: list[Any] = [
+        x.detach().requires_grad_() if isinstance(x, Tensor) and x.is_floating_point() else x for x in call.inputs
+    ]
+    inputs, work = ScanInputs(*values), call.work
+    leaves = [x for x in inputs if isinstance(x, Tensor) and x.requires_grad]
+    grad = torch.randn(work.batch, work.directions, work.tokens, work.channels, device=inputs.u.device)
 
     def run() -> None:
-        y = local_selective_scan(**arguments, backend=backend)
-        torch.autograd.grad(y, inputs, grad.to(y.dtype))
+        y = local_selective_scan(inputs, backend)
+        torch.autograd.grad(y, leaves, grad.to(y.dtype))
 
     return run
-
-
-@dataclass(frozen=True)
-class Rates:
-    """What a machine can do per second.
-
-    Attributes:
-        exponentials: Exponentials.
-        bytes: Bytes read or written.
-        source: Where these rates are from.
-    """
-
-    exponentials: float
-    bytes: float
-    source: str
-
-    def bounds(self, exponentials: float, moved: float) -> dict[str, float]:
-        """Give the milliseconds that each resource needs."""
-        return {'exp bound ms': 1e3 * exponentials / self.exponentials, 'bytes bound ms': 1e3 * moved / self.bytes}
 
 
 def bound(setup: Setup) -> Result:
@@ -151,7 +123,7 @@ def bound(setup: Setup) -> Result:
 
 
 def _bound_table(title: str, what: str, calls: list[ScanCall], rates: Rates, setup: Setup) -> Table:
-    """Time every call, and add up those of the same sizes; the last row is all of them."""
+    """Time every call, and add up those of the same sizes; the last row is the total."""
     with torch.no_grad():
         times = interleaved({str(i): call for i, call in enumerate(calls)}, setup.few_runs, setup.device)
     milliseconds = {id(call): 1e3 * statistics.median(times[str(i)]) for i, call in enumerate(calls)}
@@ -175,80 +147,3 @@ def _bound_table(title: str, what: str, calls: list[ScanCall], rates: Rates, set
             }
         )
     return Table(title, rows)
-
-
-def gpu_rates(name: str) -> Rates:
-    """Give a GPU's rates from its data sheet.
-
-    Raises:
-        UnavailableError: If the data sheet of that GPU is not known.
-    """
-    for key, gpu in GPUS.items():
-        if key in name.lower():
-            return Rates(gpu.exponentials, gpu.bandwidth, f'data sheet of {gpu.name}')
-    raise UnavailableError(f'peak rates are known of {", ".join(GPUS)} only, not of {name!r}')
-
-
-def cpu_rates(setup: Setup) -> Rates:
-    """Measure the exponentials and bytes per second that all threads of this machine reach together."""
-    extension = cpu.extension() if cpu.why_not('cpu') is None else None
-    function = torch.exp2 if extension is None else extension.exp2
-    whose = "torch's exp2" if extension is None else "the C++ kernels' exp2"
-    # Large enough to hide the cost of a call, small enough for caches, and for PyTorch not to use threads of its own.
-    attempts = 1 if setup.small else 8
-    exponentials = max(_exponentials(function, 1 << k, setup) for k in (14, 15) for _ in range(attempts))
-    source = torch.ones((1 << 22 if setup.small else 1 << 29) // 4)
-    target = torch.empty_like(source)
-    moved = 2 * source.nbytes / min(seconds(lambda: target.copy_(source)) for _ in range(2 + attempts))
-    where = f'{whose} in cache and a copy of {source.nbytes >> 20} MiB'
-    return Rates(exponentials, moved, f'the best seen here, {where}, {setup.threads} thread(s)')
-
-
-def _exponentials(function: Callable[[Tensor], Tensor], size: int, setup: Setup) -> float:
-    """Give the exponentials per second of as many threads as are used, each with a tensor of its own."""
-    calls = (1 << 20 if setup.small else 1 << 25) // size
-    start = threading.Barrier(setup.threads)
-    spans: list[tuple[float, float]] = []
-
-    def work() -> None:
-        x = torch.linspace(-8, 0, size)
-        function(x)
-        start.wait()
-        begin = time.perf_counter()
-        for _ in range(calls):
-            function(x)
-        spans.append((begin, time.perf_counter()))
-
-    workers = [threading.Thread(target=work) for _ in range(setup.threads)]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join()
-    begins, ends = zip(*spans, strict=True)
-    return setup.threads * calls * size / (max(ends) - min(begins))
-
-
-def triton(setup: Setup) -> Result:
-    """Report what Triton's compiler makes of our kernels; needs no GPU.
-
-    Raises:
-        UnavailableError: If Triton is not installed or too old, or runs kernels in its interpreter.
-    """
-    try:
-        triton_report.check_compiler()
-    except RuntimeError as error:
-        raise UnavailableError(str(error)) from error
-    tables = []
-    for capability in CAPABILITIES[-1:] if setup.small else CAPABILITIES:
-        rows: list[Mapping[str, Any]] = [
-            {
-                'kernel': report.kernel,
-                'registers': report.registers,
-                'spilled bytes': report.spill_bytes,
-                'shared bytes': report.shared_bytes,
-                'lane exchanges': report.exchanges,
-            }
-            for report in triton_report.compile_report(capability)
-        ]
-        tables.append(Table(f'compiled for sm_{capability}', rows))
-    return Result('Triton kernels, float32, N = 16', tables=tables)

@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from mmlocalmamba.analysis import benchmark
-from mmlocalmamba.analysis.benchmark import Setup, compare, compare_once, interleaved, quartiles, seconds
+import timing
+from timing import Setup, compare, compare_once, interleaved, quartiles, seconds
 
 
 def test_functions_run_in_turn_after_warming_up():
@@ -29,7 +29,7 @@ def test_nothing_to_time_is_refused(functions, runs):
 def test_the_clock_runs_until_a_gpu_is_done(monkeypatch):
     events = []
     monkeypatch.setattr(torch.cuda, 'synchronize', lambda: events.append('wait'))
-    monkeypatch.setattr(benchmark.time, 'perf_counter', lambda: events.append('clock') or float(len(events)))
+    monkeypatch.setattr(timing.time, 'perf_counter', lambda: events.append('clock') or float(len(events)))
     elapsed = seconds(lambda: events.append('work'), 'cuda')
     assert events == ['wait', 'clock', 'work', 'wait', 'clock']
     assert elapsed == 3.0

@@ -3,9 +3,9 @@ from pathlib import Path
 
 import pytest
 
-from mmlocalmamba.analysis import benchmark_memory
-from mmlocalmamba.analysis.benchmark import Setup, UnavailableError
-from mmlocalmamba.analysis.benchmark_memory import memory, peak_in_new_process, peak_of_step, resident
+import memory_measure
+from memory_measure import memory, peak_in_new_process, peak_of_step, resident
+from timing import Setup, UnavailableError
 
 SMALL = Setup(threads=1, runs=1, small=True)
 
@@ -19,8 +19,8 @@ def peaks(monkeypatch):
         asked.append((name, side))
         return {'LocalVMamba': 120, 'LocalVMamba with_cp': 50, 'Swin': 100}[name] << 20
 
-    monkeypatch.setattr(benchmark_memory, 'peak_in_new_process', answer)
-    monkeypatch.setattr(benchmark_memory, 'resident', lambda field: 0)
+    monkeypatch.setattr(memory_measure, 'peak_in_new_process', answer)
+    monkeypatch.setattr(memory_measure, 'resident', lambda field: 0)
     return asked
 
 
@@ -39,21 +39,21 @@ def test_a_process_that_fails_is_an_error(monkeypatch):
         peak_in_new_process('Swin', 64, SMALL)
 
 
-@pytest.mark.parametrize('name', benchmark_memory.MODELS)
+@pytest.mark.parametrize('name', memory_measure.MODELS)
 def test_a_step_is_counted_from_before_the_model_was_built(monkeypatch, name):
-    asked, build = [], benchmark_memory.build
+    asked, build = [], memory_measure.build
     monkeypatch.setattr(
-        benchmark_memory, 'resident', lambda field: asked.append(field) or {'VmRSS': 2, 'VmHWM': 7}[field]
+        memory_measure, 'resident', lambda field: asked.append(field) or {'VmRSS': 2, 'VmHWM': 7}[field]
     )
-    monkeypatch.setattr(benchmark_memory, 'build', lambda *arguments: asked.append('build') or build(*arguments))
+    monkeypatch.setattr(memory_measure, 'build', lambda *arguments: asked.append('build') or build(*arguments))
     assert peak_of_step(name, 64, SMALL) == 5
     assert asked == ['VmRSS', 'build', 'VmHWM']
 
 
 def test_checkpoints_are_used_where_they_are_named():
-    with_cp = benchmark_memory.build('LocalVMamba with_cp', 64, SMALL)
+    with_cp = memory_measure.build('LocalVMamba with_cp', 64, SMALL)
     assert all(stage.with_cp for stage in with_cp.stages)
-    assert not any(stage.with_cp for stage in benchmark_memory.build('LocalVMamba', 64, SMALL).stages)
+    assert not any(stage.with_cp for stage in memory_measure.build('LocalVMamba', 64, SMALL).stages)
 
 
 @pytest.mark.skipif(not Path('/proc/self/status').exists(), reason='no /proc')
@@ -62,6 +62,6 @@ def test_memory_is_read_in_bytes():
 
 
 def test_a_system_that_does_not_tell_is_named(monkeypatch, tmp_path):
-    monkeypatch.setattr(benchmark_memory, 'STATUS', tmp_path / 'status')
+    monkeypatch.setattr(memory_measure, 'STATUS', tmp_path / 'status')
     with pytest.raises(UnavailableError, match='which Linux alone has'):
         memory(SMALL)

@@ -1,7 +1,8 @@
 """Timing by comparison: two or more things are run in turn, in one process, and each round gives ratios.
 
-A machine's speed drifts, by temperature and by what else it does; the ratio of two neighbours in time drifts far less.
-What is stated is the median of the rounds' ratios, with the quartiles and the medians of either side.
+The speed of a machine drifts with its temperature and with what else it does. The ratio of two runs that follow each
+other drifts far less. What is stated is the median of the rounds' ratios, with their quartiles and the medians of
+either side.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ class Setup:
         threads: Threads of PyTorch.
         runs: Rounds of each comparison.
         batch: Images per batch.
-        small: Whether the models and images are small ones that only show that every measure can be taken.
+        small: Whether to use small models and images, which only show that every measure works.
     """
 
     device: str = 'cpu'
@@ -46,21 +47,21 @@ class Setup:
         return min(self.runs, 3)
 
     def wanted(self, bound: float) -> float | None:
-        """Give a bound, or None where it does not apply: on small models."""
+        """Return a bound, or None where it does not apply: on small models."""
         return None if self.small else bound
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """One thing against another.
+    """The ratio of two measurements.
 
     Attributes:
         name: What was measured.
         base: What it is compared with.
         ratio: The median of the rounds' ratios.
         quartiles: The ratios' first and third quartile.
-        value: The median of what was measured.
-        base_value: The same of what it is compared with.
+        value: The median of the measurements.
+        base_value: The median of what they are compared with.
         unit: Unit of both, such as ``'ms'``.
         runs: Number of rounds.
         wanted: The ratio should be at most this.
@@ -81,7 +82,7 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Table:
-    """Figures that are no ratios; every row has the same keys, which are the columns."""
+    """Figures other than ratios. All rows have the same keys, which name the columns."""
 
     title: str
     rows: Sequence[Mapping[str, Any]]
@@ -95,7 +96,7 @@ class Result:
         title: What was measured, in a line.
         comparisons: Ratios.
         tables: Other figures.
-        notes: What a reader of the figures has to know.
+        notes: What a reader of the figures should know.
     """
 
     title: str
@@ -105,13 +106,13 @@ class Result:
 
 
 def synchronize(device: str) -> None:
-    """Wait until a GPU has done what it was given; the CPU always has."""
+    """Wait until a GPU has finished its work; on the CPU there is nothing to wait for."""
     if torch.device(device).type == 'cuda':
         torch.cuda.synchronize()
 
 
 def seconds(function: Callable[[], Any], device: str = 'cpu') -> float:
-    """Run a function once and give the seconds until its work is done."""
+    """Run a function once and return the seconds that it takes."""
     synchronize(device)
     start = time.perf_counter()
     function()
@@ -151,7 +152,7 @@ def interleaved(
 def compare(
     times: Times, name: str, base: str, wanted: float | None = None, aim: float | None = None, label: str | None = None
 ) -> Comparison:
-    """Compare two of the things that were timed in turn.
+    """Compare two of the functions that were timed in turn.
 
     Args:
         times: From :func:`interleaved`.
@@ -185,7 +186,7 @@ def compare_once(
 
 
 def quartiles(values: Sequence[float]) -> tuple[float, float]:
-    """Give the first and the third quartile, by linear interpolation between what was seen."""
+    """Return the first and the third quartile, interpolated linearly between the values."""
     if len(values) == 1:
         return values[0], values[0]
     first, _, third = statistics.quantiles(values, n=4, method='inclusive')

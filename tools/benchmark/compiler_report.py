@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
 import tempfile
@@ -12,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from mmlocalmamba.compat.versions import release_numbers
+from mmlocalmamba.ops.backends.triton import BLOCKS, interpreted
 
-_TYPES = {'float32': 'fp32', 'float16': 'fp16', 'bfloat16': 'bf16'}
+DTYPES = {'float32': 'fp32', 'float16': 'fp16', 'bfloat16': 'bf16'}
 _TOKENS = {'u', 'dt', 'B', 'C', 'y', 'grad', 'd_u', 'd_dt'}
 _FULL = {'A', 'D', 'dt_bias', 'states', 'dt_sums', 'tiles', 'grad_tiles', 'd_B', 'd_C', 'd_D', 'd_dt_bias'}
 
@@ -39,15 +39,8 @@ class KernelReport:
     exchanges: int
 
 
-def interpreted() -> bool:
-    """Tell whether Triton runs kernels in its interpreter, in this process."""
-    return os.environ.get('TRITON_INTERPRET', '0').lower() in ('1', 'true', 'on', 'yes', 'y')
-
-
 def variants(d_state: int) -> list[tuple[str, str, dict[str, Any]]]:
     """List what is launched in training: a name, the kernel and its compile-time constants."""
-    from .triton import BLOCKS
-
     block_n = 1 << (d_state - 1).bit_length()
     width = {'BLOCK_D': BLOCKS.channels}
     tile = {'SPATIAL': True, 'TILE': BLOCKS.tile}
@@ -79,7 +72,7 @@ def compile_report(capability: int = 90, dtype: str = 'float32', d_state: int = 
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
 
-    from .triton import kernels
+    from mmlocalmamba.ops.backends.triton import kernels
 
     reports = []
     for name, kernel_name, constants in variants(d_state):
@@ -110,7 +103,7 @@ def check_compiler() -> None:
 
 def _type(arg: str, dtype: str) -> str:
     if arg in _TOKENS:
-        return f'*{_TYPES[dtype]}'
+        return f'*{DTYPES[dtype]}'
     if arg in _FULL:
         return '*fp32'
     return '*i32' if arg == 'order' else 'i32'

@@ -1,11 +1,15 @@
 """Where the time of a model goes: its forward and backward by part, from PyTorch's profiler.
 
-Every operation's own time counts for one part. The scan goes by the operation's name. Everything else that is done
-inside the patch embedding and merging, or inside SCAttn and the sum over directions (with what LocalVMamba does to the
-sum: norm and gate), counts for these, and the rest by the names of operations; an operation without a rule counts for
-the one that it is a part of, so that a copy inside of a matrix product is a copy, but a view there is a part of the
-product. A backward operation is taken to be where its forward was. What no rule knows is the rest, Python and the
-autograd engine included.
+Every operation's own time counts for one part. These rules decide, the first that fits:
+
+1. The selective scan counts as the scan, wherever it is.
+2. What is done inside a module that is a part of its own counts for that module: patch embedding and merging, or
+   SCAttn and the sum over directions with LocalVMamba's norm and gate.
+3. The rest goes by the names of operations. An operation without a rule counts for the one that it is a part of: a view
+   inside a matrix product counts for the product, but a copy there is a copy.
+4. What no rule knows is the rest, Python and the autograd engine included.
+
+A backward operation is taken to be where its forward was.
 """
 
 from __future__ import annotations
@@ -19,36 +23,42 @@ from torch import nn
 from torch.autograd.profiler_util import FunctionEvent
 from torch.profiler import ProfilerActivity, profile, record_function
 
+from compared_models import BACKWARD, draw_image, label, side_of, step_of
 from mmlocalmamba.models import LocalVim, LocalVMamba
 from mmlocalmamba.models.layers.merge import DirectionMerge
 from mmlocalmamba.models.layers.patch import PatchEmbed, PatchMerging
-
-from .benchmark import Result, Setup, Table
-from .benchmark_models import BACKWARD, draw_image, label, side_of, step_of
-
-PATCHES, ATTENTION, REST = 'patch embedding, merging', 'SCAttn, sum of directions', 'rest'
-
-_RULES: tuple[tuple[str, tuple[str, ...]], ...] = (
-    ('projections', ('addmm', 'mm', 'bmm', 'baddbmm', 'linear', 'matmul', 'mkldnn_linear')),
-    ('norms', ('layer_norm', 'rms_norm', 'native_layer_norm', 'native_layer_norm_backward', '_fused_rms_norm')),
-    ('copies', ('copy_', 'clone', 'contiguous', 'cat', 'stack', 'constant_pad_nd', 'index', 'index_select', 'gather')),
-    (
-        'element by element',
-        (
-            *('add', 'add_', 'sub', 'mul', 'mul_', 'div', 'div_', 'neg', 'exp', 'exp_', 'pow', 'rsqrt', 'sum', 'mean'),
-            *('silu', 'silu_', 'silu_backward', 'sigmoid', 'sigmoid_backward', 'gelu', 'gelu_backward', 'fill_'),
-            *('zero_', 'zeros', 'zeros_like', 'select_backward', 'slice_backward', '_fused_rms_norm_backward'),
-        ),
-    ),
+from operations import (
+    CONVOLUTION,
+    COPIES,
+    GATES,
+    NORMS,
+    PATCHES,
+    POINT_WISE,
+    PROJECTIONS,
+    REST,
+    SELECTIVE_SCAN,
+    part_of_operation,
 )
-_BY_NAME = {f'aten::{name}': part for part, names in _RULES for name in names}
+from timing import Result, Setup, Table
+
+_NAMES: dict[str, tuple[str, ...]] = {
+    PROJECTIONS: ('addmm', 'mm', 'bmm', 'baddbmm', 'linear', 'matmul', 'mkldnn_linear'),
+    NORMS: ('layer_norm', 'rms_norm', 'native_layer_norm', 'native_layer_norm_backward', '_fused_rms_norm'),
+    COPIES: ('copy_', 'clone', 'contiguous', 'cat', 'stack', 'constant_pad_nd', 'index', 'index_select', 'gather'),
+    POINT_WISE: (
+        *('add', 'add_', 'sub', 'mul', 'mul_', 'div', 'div_', 'neg', 'exp', 'exp_', 'pow', 'rsqrt', 'sum', 'mean'),
+        *('silu', 'silu_', 'silu_backward', 'sigmoid', 'sigmoid_backward', 'gelu', 'gelu_backward', 'fill_'),
+        *('zero_', 'zeros', 'zeros_like', 'select_backward', 'slice_backward', '_fused_rms_norm_backward'),
+    ),
+}
+_BY_NAME = {f'aten::{name}': part for part, names in _NAMES.items() for name in names}
 _COMPOSED = ('aten::rms_norm',)
 """Operations that consist of others, all of which count for the same."""
 
-PARTS = ('projections', 'convolution', 'scan', ATTENTION, 'norms', 'copies', 'element by element', PATCHES, REST)
+PARTS = (PROJECTIONS, CONVOLUTION, SELECTIVE_SCAN, GATES, NORMS, COPIES, POINT_WISE, PATCHES, REST)
 _MODULES: tuple[tuple[type[nn.Module] | tuple[type[nn.Module], ...], str], ...] = (
     ((PatchEmbed, PatchMerging), PATCHES),
-    (DirectionMerge, ATTENTION),
+    (DirectionMerge, GATES),
 )
 _MARK = 'benchmark part: '
 _WHOLE = 'benchmark whole: '
@@ -108,7 +118,7 @@ def profile_parts(model: nn.Module, step: Callable[[], Any], setup: Setup) -> Pr
 
 @contextmanager
 def _marked(model: nn.Module) -> Iterator[None]:
-    """Mark in the profile when modules that are a part of their own run."""
+    """Mark in the profile when a module runs that is a part of its own."""
     handles: list[Any] = []
     for module in model.modules():
         for kinds, part in _MODULES:
@@ -167,15 +177,15 @@ def _creators(events: list[FunctionEvent]) -> dict[tuple[int | None, int], Funct
 
 
 def part_of(chain: list[FunctionEvent], creator: FunctionEvent | None = None) -> str:
-    """Tell the part that an operation counts for.
+    """Return the part that an operation counts for.
 
     Args:
         chain: The operation, what it is a part of, and so on.
         creator: In a backward, the forward operation whose gradient is computed.
     """
     rules = [_rule(event.name) for event in chain]
-    if 'scan' in rules:
-        return 'scan'
+    if SELECTIVE_SCAN in rules:
+        return SELECTIVE_SCAN
     for event in [*chain, *([] if creator is None else _with_ancestors(creator))]:
         if event.name.startswith(_MARK):
             return event.name.removeprefix(_MARK)
@@ -185,11 +195,6 @@ def part_of(chain: list[FunctionEvent], creator: FunctionEvent | None = None) ->
 
 
 def _rule(name: str) -> str | None:
-    if 'mmlocalmamba' in name:  # our operations, and what torch.library makes of them
-        for word, part in (('selective_scan', 'scan'), ('conv', 'convolution'), ('norm', 'norms')):
-            if word in name:
-                return part
-        return None
     if name.startswith('aten::') and 'conv' in name:
-        return 'convolution'
-    return _BY_NAME.get(name)
+        return CONVOLUTION
+    return part_of_operation(name) or _BY_NAME.get(name)

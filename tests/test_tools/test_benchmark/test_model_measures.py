@@ -2,18 +2,10 @@ import pytest
 import torch
 from torch import nn
 
-from mmlocalmamba.analysis import benchmark_models
-from mmlocalmamba.analysis.benchmark import Setup
-from mmlocalmamba.analysis.benchmark_models import (
-    count,
-    deit,
-    draw_image,
-    forward_of,
-    local_vim,
-    local_vmamba,
-    step_of,
-    swin,
-)
+import model_measures
+from compared_models import deit, local_vim, local_vmamba, swin
+from model_measures import count
+from timing import Setup
 
 SMALL = Setup(threads=1, runs=1, small=True)
 
@@ -22,12 +14,12 @@ SMALL = Setup(threads=1, runs=1, small=True)
 def timed(monkeypatch):
     """The published sizes, with nothing built and nothing run: every round takes as long as there are pixels."""
     for name in ('local_vmamba', 'swin', 'local_vim', 'deit'):
-        monkeypatch.setattr(benchmark_models, name, lambda *_, **__: nn.Conv2d(3, 1, 1))
-    monkeypatch.setattr(benchmark_models, 'forward_of', lambda model, image, autocast=False: image.numel)
-    monkeypatch.setattr(benchmark_models, 'step_of', lambda model, image: image.numel)
-    monkeypatch.setattr(benchmark_models, 'draw_image', lambda setup, side: torch.empty(1, 3, side, side))
+        monkeypatch.setattr(model_measures, name, lambda *_, **__: nn.Conv2d(3, 1, 1))
+    monkeypatch.setattr(model_measures, 'forward_of', lambda model, image, autocast=False: image.numel)
+    monkeypatch.setattr(model_measures, 'step_of', lambda model, image: image.numel)
+    monkeypatch.setattr(model_measures, 'draw_image', lambda setup, side: torch.empty(1, 3, side, side))
     monkeypatch.setattr(
-        benchmark_models,
+        model_measures,
         'interleaved',
         lambda functions, runs, device, warm_up=None: {k: [float(run())] * runs for k, run in functions.items()},
     )
@@ -42,7 +34,7 @@ def timed(monkeypatch):
     ],
 )
 def test_bounds_stand_beside_the_ratios(timed, measure, bounds):
-    result = getattr(benchmark_models, measure)(Setup(runs=2))
+    result = getattr(model_measures, measure)(Setup(runs=2))
     found = {row.name: (row.wanted, row.aim) for row in result.comparisons if row.unit == 'ms'}
     assert found == bounds
     assert {row.ratio for row in result.comparisons} == {1.0}
@@ -50,7 +42,7 @@ def test_bounds_stand_beside_the_ratios(timed, measure, bounds):
 
 
 def test_growth_is_wanted_to_be_linear_in_tokens(timed):
-    result = benchmark_models.resolution(Setup(runs=2))
+    result = model_measures.resolution(Setup(runs=2))
     wanted = {(row.name, row.base): row.wanted for row in result.comparisons}
     assert wanted.pop(('LocalVMamba-T 1024²', 'LocalVMamba-T 512²')) == pytest.approx(4.4)
     assert wanted.pop(('LocalVMamba-T 2048²', 'LocalVMamba-T 512²')) == pytest.approx(17.6)
@@ -63,7 +55,7 @@ def test_growth_is_wanted_to_be_linear_in_tokens(timed):
 
 @pytest.mark.parametrize('measure', ['forward', 'training'])
 def test_local_vmamba_is_measured_against_swin(measure):
-    time, flops = getattr(benchmark_models, measure)(SMALL).comparisons
+    time, flops = getattr(model_measures, measure)(SMALL).comparisons
     assert (time.base, time.unit, time.wanted) == ('Swin-micro', 'ms', None)
     assert time.value > 0 < time.base_value
     assert flops.value == count(local_vmamba(SMALL), 64).flops / 1e9
@@ -71,7 +63,7 @@ def test_local_vmamba_is_measured_against_swin(measure):
 
 
 def test_local_vim_is_measured_against_deit_with_flops_in_both_conventions():
-    rows = benchmark_models.vim(SMALL).comparisons
+    rows = model_measures.vim(SMALL).comparisons
     assert [row.unit for row in rows] == ['ms', 'ms', 'G', 'G']
     assert {row.base for row in rows} == {'DeiT-micro'}
     cost = count(local_vim(SMALL, 64), 64)
@@ -80,13 +72,13 @@ def test_local_vim_is_measured_against_deit_with_flops_in_both_conventions():
 
 
 def test_autocast_is_measured_against_float32_and_against_swin():
-    first, second = benchmark_models.bf16(SMALL).comparisons
+    first, second = model_measures.bf16(SMALL).comparisons
     assert first.name == second.name == 'LocalVMamba-micro bfloat16 forward'
     assert (first.base, second.base) == ('LocalVMamba-micro float32', 'Swin-micro bfloat16')
 
 
 def test_growth_has_a_point_for_every_model_and_size():
-    result = benchmark_models.resolution(SMALL)
+    result = model_measures.resolution(SMALL)
     points = [(row['model'], row['side'], row['tokens']) for row in result.tables[0].rows]
     models = ('LocalVMamba-micro', 'Swin-micro', 'LocalVim-micro', 'DeiT-micro')
     assert points == [(model, side, (side // 16) ** 2) for model in models for side in (32, 64, 128)]
@@ -98,43 +90,3 @@ def test_attention_counts_as_its_matrix_products():
     tokens, dim = 17, 64
     block = tokens * dim * (3 * dim + dim + 2 * 4 * dim) + 2 * tokens * tokens * dim
     assert count(deit(SMALL, 64), 64).flops == 16 * 16 * 16 * 3 * dim + 2 * block + dim * 1000
-
-
-def test_models_have_the_published_sizes():
-    full = Setup()
-    with torch.device('meta'):
-        models = (local_vmamba(full), local_vim(full, 224), swin(full, 224), deit(full, 224))
-    millions = [sum(parameter.numel() for parameter in model.parameters()) / 1e6 for model in models]
-    assert millions == pytest.approx([25.5, 8.0, 28.3, 5.7], abs=0.05)
-
-
-@pytest.mark.parametrize('build', [local_vmamba, lambda setup, maps: swin(setup, 64, maps)])
-def test_backbones_give_four_maps_and_classifiers_logits(build):
-    image = draw_image(SMALL, 64)
-    assert forward_of(build(SMALL, maps=False), image)().shape == (1, 1000)
-    assert len(forward_of(build(SMALL, maps=True), image)()) == 4
-
-
-def test_a_forward_keeps_no_graph_and_autocasts_if_asked():
-    model, image = local_vmamba(SMALL), draw_image(SMALL, 64)
-    run = forward_of(model, image)
-    assert not model.training
-    assert not run().requires_grad
-    assert run().dtype == torch.float32
-    assert forward_of(model, image, autocast=True)().dtype == torch.bfloat16
-
-
-def test_a_step_gives_every_parameter_a_gradient_and_leaves_none_over():
-    model = local_vmamba(SMALL, maps=True)
-    run = step_of(model, draw_image(SMALL, 64))
-    run()
-    first = {name: parameter.grad.clone() for name, parameter in model.named_parameters()}
-    run()
-    assert model.training
-    for name, parameter in model.named_parameters():
-        assert parameter.grad.abs().max() > 1e-6, name
-        torch.testing.assert_close(parameter.grad, first[name], rtol=1e-3, atol=1e-4, msg=name)
-
-
-def test_images_are_batches():
-    assert draw_image(Setup(batch=3, small=True), 32).shape == (3, 3, 32, 32)

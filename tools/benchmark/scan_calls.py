@@ -1,4 +1,4 @@
-"""The scans that a model makes, taken down while it runs: each with the tensors, and their layout, that it is given."""
+"""The scans that a model makes, recorded while it runs: each with its tensors in the layout in which it got them."""
 
 from __future__ import annotations
 
@@ -10,10 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-FORWARD, BACKWARD = 'mmlocalmamba::selective_scan', 'mmlocalmamba::selective_scan_backward'
-
-PUBLIC_ARGUMENTS = ('u', 'dt', 'A', 'B', 'C', 'D', 'dt_bias', 'dt_weight', 'order', 'num_tokens', 'log_A')
-"""Arguments of :func:`mmlocalmamba.ops.local_selective_scan` that the operation has too."""
+from mmlocalmamba.ops import ScanInputs
+from operations import SCAN, full_name
 
 
 @dataclass(frozen=True)
@@ -22,40 +20,36 @@ class ScanCall:
 
     Attributes:
         operation: The operation.
-        arguments: What it was called with, in order.
+        arguments: What it was called with, by the names in the operation's schema.
     """
 
     operation: Callable[..., Any]
-    arguments: tuple[Any, ...]
+    arguments: dict[str, Any]
 
     def __call__(self) -> Any:
         """Do it again."""
-        return self.operation(*self.arguments)
+        return self.operation(**self.arguments)
 
-    def argument(self, name: str) -> Any:
-        """Give an argument by its name."""
-        schema = self.operation._schema  # type: ignore[attr-defined]
-        return self.arguments[[argument.name for argument in schema.arguments].index(name)]
-
-    def public_arguments(self) -> dict[str, Any]:
-        """Give the arguments for :func:`mmlocalmamba.ops.local_selective_scan`."""
-        return {name: self.argument(name) for name in PUBLIC_ARGUMENTS}
+    @property
+    def inputs(self) -> ScanInputs:
+        """The inputs, as :func:`mmlocalmamba.ops.local_selective_scan` takes them."""
+        return ScanInputs(**{name: self.arguments[name] for name in ScanInputs._fields})
 
     @property
     def work(self) -> ScanWork:
         """The sizes of the scan."""
-        directions, channels, d_state = self.argument('A').shape
-        u, order = self.argument('u'), self.argument('order')
-        positions = torch.arange(1, order.shape[1] + 1, device=order.device)
+        u, dt, A, order = (self.arguments[name] for name in ('u', 'dt', 'A', 'order'))
+        directions, channels, d_state = A.shape
+        numbers = torch.arange(1, order.shape[1] + 1, device=order.device)
         return ScanWork(
             batch=u.shape[0],
-            tokens=self.argument('num_tokens'),
-            length=order.shape[1],
-            scanned=int((positions * (order >= 0)).amax(1).sum()),
+            tokens=self.arguments['num_tokens'],
+            positions=order.shape[1],
+            visited=int((numbers * (order >= 0)).amax(1).sum()),
             directions=directions,
             channels=channels,
             d_state=d_state,
-            steps=self.argument('dt').shape[-1],
+            dt_width=dt.shape[-1],
             itemsize=u.element_size(),
             spatial=u.dim() == 3,
         )
@@ -68,33 +62,33 @@ class ScanWork:
     Attributes:
         batch: Images.
         tokens: Tokens L of a map.
-        length: Tokens of the longest direction, padding included.
-        scanned: Tokens of all directions together, padding included except behind a direction's last token.
+        positions: Positions L_scan of the longest direction, padding included.
+        visited: Positions of all directions together, padding included, but not what follows a direction's last token.
         directions: Directions K.
         channels: Channels D.
         d_state: States N per channel.
-        steps: Numbers that a token's step sizes come as: their rank R, or the channels D.
+        dt_width: Numbers that a token's step sizes come as: their rank R, or the channels D.
         itemsize: Bytes of a number of a token.
         spatial: Whether tokens are in their own places, gathered by the scan; otherwise they are in scan order.
     """
 
     batch: int
     tokens: int
-    length: int
-    scanned: int
+    positions: int
+    visited: int
     directions: int
     channels: int
     d_state: int
-    steps: int
+    dt_width: int
     itemsize: int
     spatial: bool
 
     @property
     def exponentials(self) -> int:
         """Decays, one per direction, token, channel and state: of the forward, and at least of the backward."""
-        # Without numbers of its own, one decay does for all padding.
-        scanned = self.directions * self.tokens if self.spatial else self.scanned
-        return self.batch * scanned * self.channels * self.d_state
+        # Padding without numbers of its own has one decay for all of it.
+        positions = self.directions * self.tokens if self.spatial else self.visited
+        return self.batch * positions * self.channels * self.d_state
 
     @property
     def forward_bytes(self) -> int:
@@ -113,14 +107,14 @@ class ScanWork:
     @property
     def _inputs(self) -> int:
         """Numbers in u, dt, B and C."""
-        per_row = self.steps + 2 * self.d_state  # dt, B and C
-        if self.spatial:
-            return self.batch * self.tokens * (self.channels + self.directions * per_row)
-        return self.batch * self.scanned * (self.channels + per_row)
+        per_position = self.dt_width + 2 * self.d_state  # dt, B and C
+        if self.spatial:  # one u for all directions
+            return self.batch * self.tokens * (self.channels + self.directions * per_position)
+        return self.batch * self.visited * (self.channels + per_position)
 
 
 def forward_calls(model: nn.Module, image: Tensor, expected: int) -> list[ScanCall]:
-    """Take down the scans of a forward without gradients.
+    """Record the scans of a forward without gradients.
 
     Args:
         model: The model.
@@ -130,20 +124,31 @@ def forward_calls(model: nn.Module, image: Tensor, expected: int) -> list[ScanCa
     Raises:
         RuntimeError: If it makes another number of them.
     """
-    with torch.no_grad(), _Recorder(FORWARD) as recorder:
+    with torch.no_grad(), _Recorder(full_name(SCAN)) as recorder:
         model(image)
     return recorder.checked(expected)
 
 
 def backward_calls(step: Callable[[], Any], expected: int) -> list[ScanCall]:
-    """Take down the scans' backwards of a training step, in the order of the forward; see :func:`forward_calls`."""
-    with _Recorder(BACKWARD) as recorder:
+    """Record the scans' backwards of a training step, in the order of the forward; see :func:`forward_calls`."""
+    with _Recorder(full_name(SCAN, backward=True)) as recorder:
         step()
     return recorder.checked(expected)[::-1]
 
 
+def arguments_by_name(operation: Any, positional: tuple[Any, ...], keywords: dict[str, Any]) -> dict[str, Any]:
+    """Name the arguments of a call of an operation as its schema does; PyTorch leaves defaults out of a call."""
+    named = {}
+    for i, argument in enumerate(operation._schema.arguments):
+        if i < len(positional):
+            named[argument.name] = positional[i]
+        else:
+            named[argument.name] = keywords.get(argument.name, argument.default_value)
+    return named
+
+
 class _Recorder(TorchDispatchMode):
-    """Takes down the calls of one operation."""
+    """Records the calls of one operation."""
 
     def __init__(self, name: str) -> None:
         super().__init__()
@@ -152,7 +157,9 @@ class _Recorder(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func.name() == self.name:
-            self.calls.append(ScanCall(func, tuple(x.detach() if isinstance(x, Tensor) else x for x in args)))
+            named = arguments_by_name(func, args, kwargs or {})
+            detached = {name: x.detach() if isinstance(x, Tensor) else x for name, x in named.items()}
+            self.calls.append(ScanCall(func, detached))
         return func(*args, **(kwargs or {}))
 
     def checked(self, expected: int) -> list[ScanCall]:

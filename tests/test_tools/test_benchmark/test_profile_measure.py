@@ -4,13 +4,14 @@ import pytest
 import torch
 from torch import nn
 
-from mmlocalmamba.analysis.benchmark import Setup
-from mmlocalmamba.analysis.benchmark_models import draw_image, step_of
-from mmlocalmamba.analysis.benchmark_profile import ATTENTION, PARTS, PATCHES, REST, profile_parts, profiles
+from compared_models import draw_image, step_of
 from mmlocalmamba.models import LocalVim, LocalVMamba
 from mmlocalmamba.models.layers.merge import DirectionMerge
 from mmlocalmamba.ops import add_rotate_rms_norm
 from mmlocalmamba.ops.backends import has_cpu_kernels
+from operations import CONVOLUTION, COPIES, GATES, NORMS, PATCHES, POINT_WISE, PROJECTIONS, REST, SELECTIVE_SCAN
+from profile_measure import PARTS, profile_parts, profiles
+from timing import Setup
 
 SMALL = Setup(threads=1, runs=1, small=True)
 
@@ -25,15 +26,15 @@ def test_both_passes_of_the_models_go_through_every_part(build):
     assert list(found) == ['forward', 'backward']
     for phase, parts in found.items():
         assert list(parts) == list(PARTS), phase
-        for part in ('projections', 'convolution', 'scan', ATTENTION, PATCHES, REST):
+        for part in (PROJECTIONS, CONVOLUTION, SELECTIVE_SCAN, GATES, PATCHES, REST):
             assert parts[part] > 0, (phase, part)
 
 
 def test_a_matrix_product_is_a_projection_in_both_passes():
     found = profiled(nn.Sequential(nn.Linear(256, 256, bias=False)), torch.randn(512, 256))
     for phase, parts in found.items():
-        assert parts['projections'] > 0, phase
-        assert parts['scan'] == parts[ATTENTION] == parts[PATCHES] == parts['convolution'] == parts['norms'] == 0, phase
+        assert parts[PROJECTIONS] > 0, phase
+        assert parts[SELECTIVE_SCAN] == parts[GATES] == parts[PATCHES] == parts[CONVOLUTION] == parts[NORMS] == 0, phase
 
 
 class Merging(nn.Module):
@@ -48,8 +49,8 @@ class Merging(nn.Module):
 def test_what_the_merge_does_is_no_projection():
     found = profiled(Merging(), torch.randn(1, 4, 64, 16))
     for phase, parts in found.items():
-        assert parts[ATTENTION] > 0, phase
-        assert parts['projections'] == parts['element by element'] == 0, phase
+        assert parts[GATES] > 0, phase
+        assert parts[PROJECTIONS] == parts[POINT_WISE] == 0, phase
 
 
 class Copying(nn.Module):
@@ -63,14 +64,14 @@ class Copying(nn.Module):
 
 def test_a_copy_of_a_layout_is_a_copy():
     found = profiled(Copying(), torch.randn(2, 512))
-    assert found['forward']['copies'] > 0
+    assert found['forward'][COPIES] > 0
 
 
 def test_a_composed_norm_is_a_norm():
     found = profiled(nn.Sequential(nn.RMSNorm(64)), torch.randn(128, 64))
     for phase, parts in found.items():
-        assert parts['norms'] > 0, phase
-        assert parts['element by element'] == 0, phase
+        assert parts[NORMS] > 0, phase
+        assert parts[POINT_WISE] == 0, phase
 
 
 class ResidualNorm(nn.Module):
@@ -86,7 +87,7 @@ class ResidualNorm(nn.Module):
 def test_the_norm_of_the_residual_stream_is_a_norm():
     found = profiled(ResidualNorm(), torch.randn(2, 128, 64, requires_grad=True))
     for phase, parts in found.items():
-        assert parts['norms'] > parts['element by element'], phase
+        assert parts[NORMS] > parts[POINT_WISE], phase
 
 
 def test_nothing_stays_behind_in_the_model():

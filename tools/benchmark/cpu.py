@@ -1,9 +1,9 @@
 """Measure speed and memory as ratios: of the models to timm's Swin and DeiT, of the scan's back ends to each other.
 
-python tools/benchmark.py                                          everything, on two threads of the CPU
-python tools/benchmark.py --only forward,scan --runs 30            some of it
-python tools/benchmark.py --device cuda --batch 32 --out gpu.json  on a GPU, also as JSON
-python tools/benchmark.py --only resolution --plot tokens.png      time against tokens, as a picture
+python tools/benchmark/cpu.py                                          everything, on two threads of the CPU
+python tools/benchmark/cpu.py --only forward,scan --runs 30            some of it
+python tools/benchmark/cpu.py --only resolution --plot tokens.png      time against tokens, as a picture
+python tools/benchmark/cpu.py --device cuda --batch 32 --out gpu.json  the same measures on a GPU, also as JSON
 """
 
 import argparse
@@ -19,27 +19,31 @@ from typing import Any
 import torch
 from matplotlib.figure import Figure
 
-from mmlocalmamba.analysis import benchmark_memory, benchmark_models, benchmark_profile, benchmark_scan
-from mmlocalmamba.analysis.benchmark import Result, Setup, UnavailableError
-from mmlocalmamba.analysis.benchmark_report import environment, environment_text, plot_growth, to_json, to_text
+import memory_measure
+import model_measures
+import profile_measure
+import scan_measures
+from formatting import to_json, to_text
+from growth_plot import plot_growth
+from machine import environment, environment_text
 from mmlocalmamba.engine.allocator import keep_freed_memory
+from timing import Result, Setup, UnavailableError
 
 MEASURES: dict[str, tuple[Callable[[Setup], Result], str]] = {
-    'forward': (benchmark_models.forward, 'LocalVMamba against Swin, forward'),
-    'training': (benchmark_models.training, 'the same, forward and backward'),
-    'vim': (benchmark_models.vim, 'LocalVim against DeiT'),
-    'scan': (benchmark_scan.scan, "the scans of LocalVMamba's layers against a forward of Swin"),
-    'backends': (benchmark_scan.backends, "the scan's back ends against each other"),
-    'bound': (benchmark_scan.bound, 'the scan beside what its exponentials and bytes need'),
-    'profile': (benchmark_profile.profiles, 'time of forward and backward by part'),
-    'bf16': (benchmark_models.bf16, 'LocalVMamba in bfloat16 autocast'),
-    'memory': (benchmark_memory.memory, "peak memory of a training step of a detector's backbone"),
-    'resolution': (benchmark_models.resolution, 'growth of the time with the image'),
-    'triton': (benchmark_scan.triton, 'registers, spills and shared memory of the Triton kernels'),
+    'forward': (model_measures.forward, 'LocalVMamba against Swin, forward'),
+    'training': (model_measures.training, 'the same, forward and backward'),
+    'vim': (model_measures.vim, 'LocalVim against DeiT'),
+    'scan': (scan_measures.scan, "the scans of LocalVMamba's layers against a forward of Swin"),
+    'backends': (scan_measures.backends, "the scan's back ends against each other"),
+    'bound': (scan_measures.bound, 'the scan beside what its exponentials and bytes need'),
+    'profile': (profile_measure.profiles, 'time of forward and backward by part'),
+    'bf16': (model_measures.bf16, 'LocalVMamba in bfloat16 autocast'),
+    'memory': (memory_measure.memory, "peak memory of a training step of a detector's backbone"),
+    'resolution': (model_measures.resolution, 'growth of the time with the image'),
 }
 PLOTTED = 'resolution'
 BUSY = 0.25
-"""Load per core from which figures are not to be trusted."""
+"""Load per core above which figures cannot be trusted."""
 RUNS = {'full': 15, 'small': 1}
 
 
@@ -79,7 +83,7 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
 
 
 def say(text: str) -> None:
-    """Tell the progress."""
+    """Print progress to the standard error."""
     print(text, file=sys.stderr, flush=True)
 
 
@@ -91,7 +95,7 @@ def save(path: Path | None, results: dict[str, Any]) -> None:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Take the measures, one after the other; each is printed and saved as soon as it is there."""
+    """Take the measures one after the other; each is printed and saved as soon as it is there."""
     args = parse_args(arguments)
     torch.set_num_threads(args.threads)
     if args.device == 'cpu':

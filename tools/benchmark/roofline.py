@@ -1,14 +1,14 @@
 """Print an estimate of the scan's time per layer on an A100 and an H100: nothing here is measured.
 
-python tools/analysis/roofline.py                        LocalVMamba-T at 224 x 224
-python tools/analysis/roofline.py --model local_vim_tiny --size 1024 1024 --batch 2 --dtype float32
+python tools/benchmark/roofline.py                        LocalVMamba-T at 224 x 224
+python tools/benchmark/roofline.py --model local_vim_tiny --size 1024 1024 --batch 2 --dtype float32
 """
 
 import argparse
 from collections.abc import Callable
 from functools import partial
 
-from mmlocalmamba.analysis.roofline import (
+from scan_costs import (
     GPUS,
     Layer,
     fused_backward,

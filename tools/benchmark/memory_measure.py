@@ -1,7 +1,7 @@
 """Peak memory of a training step of the backbones, each in a process of its own.
 
-Counted is what the process, or on a GPU PyTorch's allocator, holds at most above what it held before the model was
-built: weights, gradients, and what the backward needs. An optimizer would add the same to each.
+The figure is the peak of the process's memory (on a GPU, of what PyTorch has allocated) less what it was before the
+model was built: weights, gradients, and what the backward needs. An optimizer would add the same to each model.
 """
 
 from __future__ import annotations
@@ -15,10 +15,9 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from compared_models import draw_image, label, local_vmamba, step_of, swin
 from mmlocalmamba.engine.allocator import keep_freed_memory
-
-from .benchmark import Result, Setup, UnavailableError, compare_once
-from .benchmark_models import draw_image, label, local_vmamba, step_of, swin
+from timing import Result, Setup, UnavailableError, compare_once
 
 STATUS = Path('/proc/self/status')
 MODELS = ('LocalVMamba', 'LocalVMamba with_cp', 'Swin')
@@ -49,12 +48,13 @@ def build(name: str, side: int, setup: Setup) -> nn.Module:
 
 
 def peak_in_new_process(name: str, side: int, setup: Setup) -> int:
-    """Give the bytes that a training step of one of :data:`MODELS` takes at most, in a process of its own.
+    """Return the peak bytes of a training step of one of :data:`MODELS`, in a process of its own.
 
     Raises:
         RuntimeError: If that process fails.
     """
-    command = [sys.executable, '-m', __name__, json.dumps({'name': name, 'side': side, 'setup': asdict(setup)})]
+    task = {'name': name, 'side': side, 'setup': asdict(setup)}
+    command = [sys.executable, str(Path(__file__).resolve()), json.dumps(task)]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         raise RuntimeError(f'measuring the memory of {name} ended with status {done.returncode}:\n{done.stderr}')
@@ -62,7 +62,7 @@ def peak_in_new_process(name: str, side: int, setup: Setup) -> int:
 
 
 def peak_of_step(name: str, side: int, setup: Setup) -> int:
-    """Run a training step in this process, and give the bytes that it took at most; see :func:`memory`."""
+    """Run a training step in this process, and return its peak in bytes; see :func:`memory`."""
     torch.set_num_threads(setup.threads)
     on_gpu = setup.device == 'cuda'
     if not on_gpu:
@@ -74,10 +74,10 @@ def peak_of_step(name: str, side: int, setup: Setup) -> int:
 
 
 def resident(field: str) -> int:
-    """Give the bytes of this process that are in memory now (``'VmRSS'``) or were at most (``'VmHWM'``).
+    """Return this process's resident memory in bytes: now (``'VmRSS'``) or at its peak (``'VmHWM'``).
 
     Raises:
-        UnavailableError: On a system that does not tell.
+        UnavailableError: On a system that does not report it.
     """
     # Not getrusage: Linux lets a new process start with the peak of the one that started it.
     lines = STATUS.read_text(encoding='utf-8').splitlines() if STATUS.exists() else []
@@ -89,4 +89,4 @@ def resident(field: str) -> int:
 
 if __name__ == '__main__':
     _task = json.loads(sys.argv[1])
-    print(peak_of_step(_task['name'], _task['side'], Setup(**_task['setup'])))  # noqa: T201
+    print(peak_of_step(_task['name'], _task['side'], Setup(**_task['setup'])))
