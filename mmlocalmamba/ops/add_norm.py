@@ -6,9 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .backends import cpu, has_cpu_kernels
+from .backends import fused, has_fused_kernels
 from .registration import register_operation
-from .tokens import unit_stride
 
 
 def add_rotate_rms_norm(
@@ -39,7 +38,7 @@ def add_rotate_rms_norm(
         ValueError: If shapes or devices do not fit together, or a table asks for a gradient.
     """
     _check(hidden, residual, weight, rotary)
-    if has_cpu_kernels(hidden.device):
+    if has_fused_kernels('add_norm', hidden.device):
         return _add_rotate_rms_norm(hidden, residual, weight, eps, *(rotary or (None, None)))
     return add_rotate_rms_norm_naive(hidden, residual, weight, eps, rotary)
 
@@ -93,24 +92,8 @@ def _check(hidden: Tensor, residual: Tensor | None, weight: Tensor, rotary: tupl
             raise ValueError(f'the {name} table asks for a gradient, which there is not: pass it detached')
 
 
-def _forward(
-    hidden: Tensor, before: Tensor | None, weight: Tensor, eps: float, cos: Tensor | None, sin: Tensor | None
-) -> tuple[Tensor, Tensor]:
-    normed, residual = _fake(hidden, before, weight, eps, cos, sin)
-    cpu.library().add_norm_forward(
-        hidden=unit_stride(hidden),
-        residual=None if before is None else unit_stride(before),
-        **_constants(weight, cos, sin),
-        eps=eps,
-        normed=normed,
-        new_residual=residual,
-    )
-    return normed, residual
-
-
-def _fake(
-    hidden: Tensor, before: Tensor | None, weight: Tensor, eps: float, cos: Tensor | None, sin: Tensor | None
-) -> tuple[Tensor, Tensor]:
+def empty_outputs(hidden: Tensor, before: Tensor | None, weight: Tensor, **_: object) -> tuple[Tensor, Tensor]:
+    """Make room for normed, in the dtype of ``weight``, and for the new residual, in the compute dtype."""
     stream = hidden.dtype if before is None else torch.promote_types(hidden.dtype, before.dtype)
     return (
         hidden.new_empty(hidden.shape, dtype=weight.dtype),
@@ -118,40 +101,13 @@ def _fake(
     )
 
 
-def _backward(
-    grad_normed: Tensor,
-    grad_residual: Tensor,
-    residual: Tensor,
-    weight: Tensor,
-    cos: Tensor | None,
-    sin: Tensor | None,
-    eps: float,
-) -> list[Tensor]:
-    grad_sum, grad_weight = residual.new_empty(residual.shape), weight.new_empty(weight.shape)
-    cpu.library().add_norm_backward(
-        grad_normed=unit_stride(grad_normed),
-        grad_residual=unit_stride(grad_residual.to(residual.dtype)),
-        residual=unit_stride(residual),
-        **_constants(weight, cos, sin),
-        eps=eps,
-        grad_sum=grad_sum,
-        grad_weight=grad_weight,
-    )
-    return [grad_sum, grad_weight]
-
-
-def _constants(weight: Tensor, cos: Tensor | None, sin: Tensor | None) -> dict[str, Tensor | None]:
-    tables = {name: None if table is None else table.contiguous() for name, table in dict(cos=cos, sin=sin).items()}
-    return dict(weight=weight.contiguous(), **tables)
-
-
 # hidden and the stream before enter as a sum: one gradient, shaped like the new residual, serves both.
 _add_rotate_rms_norm = register_operation(
     'add_rotate_rms_norm(Tensor hidden, Tensor? before, Tensor weight, float eps, Tensor? cos, Tensor? sin) -> '
     '(Tensor normed, Tensor residual)',
-    forward=_forward,
-    fake=_fake,
-    backward=_backward,
+    forward=fused('add_norm', 'forward'),
+    fake=empty_outputs,
+    backward=fused('add_norm', 'backward'),
     saved=('residual', 'weight', 'cos', 'sin'),
     gradients={'hidden': 'residual', 'before': 'residual', 'weight': 'weight'},
     results=2,

@@ -6,9 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .backends import cpu, has_cpu_kernels
+from .backends import fused, has_fused_kernels
 from .registration import register_operation
-from .tokens import check_order, gather_tokens, unit_stride
+from .tokens import check_order, gather_tokens
 
 
 def local_causal_conv1d(x: Tensor, weight: Tensor, bias: Tensor, order: Tensor) -> Tensor:
@@ -35,7 +35,7 @@ def local_causal_conv1d(x: Tensor, weight: Tensor, bias: Tensor, order: Tensor) 
         ValueError: If shapes, dtypes or devices do not fit together, or ``order`` names a token that there is not.
     """
     _check(x, weight, bias, order)
-    if has_cpu_kernels(x.device):
+    if has_fused_kernels('causal_conv', x.device):
         return _causal_conv1d(x, weight, bias, order)
     return causal_conv1d_naive(x, weight, bias, order)
 
@@ -68,37 +68,15 @@ def _check(x: Tensor, weight: Tensor, bias: Tensor, order: Tensor) -> None:
             raise ValueError(f'{name} is on {tensor.device}, but x is on {x.device}: move it there')
 
 
-def _forward(x: Tensor, weight: Tensor, bias: Tensor, order: Tensor) -> Tensor:
-    y = _fake(x, weight, bias, order)
-    cpu.library().causal_conv_forward(**_arguments(x, weight, bias, order), y=y)
-    return y
-
-
 def _fake(x: Tensor, weight: Tensor, bias: Tensor, order: Tensor) -> Tensor:
     return x.new_empty(x.shape[0], order.shape[1], order.shape[0], x.shape[-1])
 
 
-def _backward(grad_y: Tensor, x: Tensor, weight: Tensor, bias: Tensor, order: Tensor) -> list[Tensor]:
-    grads = [tensor.new_empty(tensor.shape) for tensor in (x, weight, bias)]
-    cpu.library().causal_conv_backward(
-        **_arguments(x, weight, bias, order),
-        grad_y=unit_stride(grad_y.to(x.dtype)),
-        grad_x=grads[0],
-        grad_weight=grads[1],
-        grad_bias=grads[2],
-    )
-    return grads
-
-
-def _arguments(x: Tensor, weight: Tensor, bias: Tensor, order: Tensor) -> dict[str, Tensor]:
-    return dict(x=unit_stride(x), weight=weight.contiguous(), bias=bias.contiguous(), order=order.contiguous())
-
-
 _causal_conv1d = register_operation(
     'causal_conv1d(Tensor x, Tensor weight, Tensor bias, Tensor order) -> (Tensor y)',
-    forward=_forward,
+    forward=fused('causal_conv', 'forward'),
     fake=_fake,
-    backward=_backward,
+    backward=fused('causal_conv', 'backward'),
     saved=('x', 'weight', 'bias', 'order'),
     gradients={name: name for name in ('x', 'weight', 'bias')},
     naive='mmlocalmamba.ops.causal_conv.causal_conv1d_naive',

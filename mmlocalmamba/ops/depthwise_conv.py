@@ -6,9 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .backends import cpu, has_cpu_kernels
+from .backends import fused, has_fused_kernels
 from .registration import register_operation
-from .tokens import unit_stride
 
 FUSED_KERNEL_SIZE = (3, 3)
 """What the compiled CPU kernels convolve with."""
@@ -34,7 +33,7 @@ def depthwise_conv2d_silu(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     _check(x, weight, bias)
     if x.dtype == torch.float32 and torch.is_autocast_enabled(x.device.type):
         x = x.to(torch.get_autocast_dtype(x.device.type))
-    if has_cpu_kernels(x.device) and weight.shape[2:] == FUSED_KERNEL_SIZE:
+    if has_fused_kernels('depthwise_conv', x.device) and weight.shape[2:] == FUSED_KERNEL_SIZE:
         return _depthwise_conv2d_silu(x, weight, bias)
     return depthwise_conv2d_silu_naive(x, weight, bias)
 
@@ -71,37 +70,15 @@ def _check(x: Tensor, weight: Tensor, bias: Tensor) -> None:
             raise ValueError(f'{name} is on {tensor.device}, but x is on {x.device}: move it there')
 
 
-def _forward(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    y = x.new_empty(x.shape)
-    cpu.library().depthwise_conv_forward(**_arguments(x, weight, bias), y=y)
-    return y
-
-
 def _fake(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     return x.new_empty(x.shape)
 
 
-def _backward(grad_y: Tensor, x: Tensor, weight: Tensor, bias: Tensor) -> list[Tensor]:
-    grads = [tensor.new_empty(tensor.shape) for tensor in (x, weight, bias)]
-    cpu.library().depthwise_conv_backward(
-        **_arguments(x, weight, bias),
-        grad_y=unit_stride(grad_y.to(x.dtype)),
-        grad_x=grads[0],
-        grad_weight=grads[1],
-        grad_bias=grads[2],
-    )
-    return grads
-
-
-def _arguments(x: Tensor, weight: Tensor, bias: Tensor) -> dict[str, Tensor]:
-    return dict(x=unit_stride(x), weight=weight.contiguous(), bias=bias.contiguous())
-
-
 _depthwise_conv2d_silu = register_operation(
     'depthwise_conv2d_silu(Tensor x, Tensor weight, Tensor bias) -> (Tensor y)',
-    forward=_forward,
+    forward=fused('depthwise_conv', 'forward'),
     fake=_fake,
-    backward=_backward,
+    backward=fused('depthwise_conv', 'backward'),
     saved=('x', 'weight', 'bias'),
     gradients={name: name for name in ('x', 'weight', 'bias')},
     naive='mmlocalmamba.ops.depthwise_conv.depthwise_conv2d_silu_naive',

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from .autocast import outside_autocast
-from .backends import cpu, has_cpu_kernels
-from .channel_gate import ChannelGate, channel_gate, check_z, empty_outputs, gate_gradients
+from .backends import fused, has_fused_kernels
+from .channel_gate import ChannelGate, channel_gate, check_z, empty_outputs
 from .registration import register_operation
-from .tokens import unit_stride
 
 
 def gate_and_merge(y: Tensor, z: Tensor, gate: ChannelGate) -> Tensor:
@@ -37,7 +35,7 @@ def gate_and_merge(y: Tensor, z: Tensor, gate: ChannelGate) -> Tensor:
     gate.check(y)
     check_z(y, z)
     with outside_autocast(y.device.type):
-        if has_cpu_kernels(y.device):
+        if has_fused_kernels('gate_and_merge', y.device):
             return _gate_and_merge(y, z, *gate)[0]
         return gate_and_merge_naive(y, z, gate)
 
@@ -48,37 +46,14 @@ def gate_and_merge_naive(y: Tensor, z: Tensor, gate: ChannelGate) -> Tensor:
     return (x * channel_gate(x, gate)).sum(1)
 
 
-def _forward(y: Tensor, z: Tensor, eps: float, **weights: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    out, mean, gates = empty_outputs(y)
-    weights = {name: weight.contiguous() for name, weight in weights.items()}
-    tokens = dict(y=unit_stride(y), z=unit_stride(z.to(y.dtype)))
-    cpu.library().gate_and_merge_forward(**tokens, **weights, eps=eps, out=out, mean=mean, gates=gates)
-    return out, mean, gates
-
-
-def _backward(
-    grad_out: Tensor, y: Tensor, z: Tensor, mean: Tensor, gates: Tensor, eps: float, **weights: Tensor
-) -> list[Tensor]:
-    library = cpu.library()
-    own = dict(grad_out=unit_stride(grad_out.to(y.dtype)), y=unit_stride(y), z=unit_stride(z.to(y.dtype)))
-    grad_gates = torch.empty_like(gates)
-    library.gate_and_merge_grad_gates(**own, grad_gates=grad_gates)
-    grads = gate_gradients(ChannelGate(**weights, eps=eps), mean, gates, grad_gates, y.shape[2])
-    grad_y, grad_z = y.new_empty(y.shape), y.new_empty(z.shape)
-    library.gate_and_merge_backward(
-        **own, gates=gates.contiguous(), grad_mean=grads.mean.contiguous(), eps=eps, grad_y=grad_y, grad_z=grad_z
-    )
-    return [grad_y, grad_z.to(z.dtype), *grads.weights]
-
-
 _WEIGHTS = ChannelGate._fields[:-1]
 
 _gate_and_merge = register_operation(
     f'gate_and_merge(Tensor y, Tensor z, {", ".join(f"Tensor {name}" for name in _WEIGHTS)}, float eps) -> '
     '(Tensor out, Tensor mean, Tensor gates)',
-    forward=_forward,
+    forward=fused('gate_and_merge', 'forward'),
     fake=empty_outputs,
-    backward=_backward,
+    backward=fused('gate_and_merge', 'backward'),
     saved=('y', 'z', *_WEIGHTS, 'mean', 'gates'),
     gradients={name: name for name in ('y', 'z', *_WEIGHTS)},
     naive='mmlocalmamba.ops.gate_and_merge.gate_and_merge_naive',

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from .autocast import outside_autocast
-from .backends import cpu, has_cpu_kernels
-from .channel_gate import ChannelGate, channel_gate, check_device, check_z, empty_outputs, gate_gradients
+from .backends import fused, has_fused_kernels
+from .channel_gate import ChannelGate, channel_gate, check_device, check_z, empty_outputs
 from .registration import register_operation
-from .tokens import unit_stride
 
 
 class OutputNorm(NamedTuple):
@@ -61,7 +59,7 @@ def merge_and_normalise(y: Tensor, z: Tensor, gate: ChannelGate, norm: OutputNor
             )
         check_device(f'{name} of the norm', tensor, y)
     with outside_autocast(y.device.type):
-        if has_cpu_kernels(y.device):
+        if has_fused_kernels('merge_and_normalise', y.device):
             return _merge_and_normalise(y, z, *gate, *norm)[0]
         return merge_and_normalise_naive(y, z, gate, norm)
 
@@ -71,54 +69,6 @@ def merge_and_normalise_naive(y: Tensor, z: Tensor, gate: ChannelGate, norm: Out
     out = (y * channel_gate(y, gate)).sum(1)
     weight, bias = norm.weight.to(y.dtype), norm.bias.to(y.dtype)
     return F.layer_norm(out, weight.shape, weight, bias, norm.eps) * F.silu(z.to(y.dtype))
-
-
-def _forward(y: Tensor, z: Tensor, eps: float, out_eps: float, **weights: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    out, mean, gates = empty_outputs(y)
-    weights = {name: weight.contiguous() for name, weight in weights.items()}
-    tokens = dict(y=unit_stride(y), z=unit_stride(z.to(y.dtype)))
-    cpu.library().merge_and_normalise_forward(
-        **tokens, **weights, eps=eps, out_eps=out_eps, out=out, mean=mean, gates=gates
-    )
-    return out, mean, gates
-
-
-def _backward(
-    grad_out: Tensor,
-    y: Tensor,
-    z: Tensor,
-    mean: Tensor,
-    gates: Tensor,
-    out_norm_weight: Tensor,
-    out_norm_bias: Tensor,
-    eps: float,
-    out_eps: float,
-    **weights: Tensor,
-) -> list[Tensor]:
-    library = cpu.library()
-    y, gates = unit_stride(y), gates.contiguous()
-    grad_sum, grad_z, grad_gates = y.new_empty(z.shape), y.new_empty(z.shape), torch.empty_like(gates)
-    grad_weight, grad_bias = (x.new_empty(x.shape) for x in (out_norm_weight, out_norm_bias))
-    library.merge_and_normalise_grad_gates(
-        grad_out=unit_stride(grad_out.to(y.dtype)),
-        y=y,
-        z=unit_stride(z.to(y.dtype)),
-        gates=gates,
-        out_norm_weight=out_norm_weight.contiguous(),
-        out_norm_bias=out_norm_bias.contiguous(),
-        out_eps=out_eps,
-        grad_sum=grad_sum,
-        grad_z=grad_z,
-        grad_gates=grad_gates,
-        grad_out_norm_weight=grad_weight,
-        grad_out_norm_bias=grad_bias,
-    )
-    grads = gate_gradients(ChannelGate(**weights, eps=eps), mean, gates, grad_gates, y.shape[2])
-    grad_y = y.new_empty(y.shape)
-    library.merge_and_normalise_backward(
-        grad_sum=grad_sum, y=y, gates=gates, grad_mean=grads.mean.contiguous(), eps=eps, grad_y=grad_y
-    )
-    return [grad_y, grad_z.to(z.dtype), *grads.weights, grad_weight, grad_bias]
 
 
 _WEIGHTS = ChannelGate._fields[:-1]
@@ -134,9 +84,9 @@ _SCHEMA = ', '.join(
 
 _merge_and_normalise = register_operation(
     f'merge_and_normalise({_SCHEMA}) -> (Tensor out, Tensor mean, Tensor gates)',
-    forward=_forward,
+    forward=fused('merge_and_normalise', 'forward'),
     fake=empty_outputs,
-    backward=_backward,
+    backward=fused('merge_and_normalise', 'backward'),
     saved=('y', 'z', *_WEIGHTS, *_NORM, 'mean', 'gates'),
     gradients={name: name for name in ('y', 'z', *_WEIGHTS, *_NORM)},
     naive='mmlocalmamba.ops.merge_and_normalise.merge_and_normalise_naive',

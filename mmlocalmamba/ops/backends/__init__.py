@@ -17,9 +17,11 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Callable
 from functools import lru_cache
 from importlib import import_module
 from types import ModuleType
+from typing import Any
 
 import torch
 
@@ -82,10 +84,46 @@ def backend_for(device: torch.device | str = 'cpu', name: str | None = None) -> 
     return _choose(device, name)
 
 
+FUSED_OPERATIONS: dict[str, tuple[str, ...]] = {
+    'cpu': ('add_norm', 'causal_conv', 'depthwise_conv', 'gate_and_merge', 'merge_and_normalise'),
+}
+"""What stands around the scan and has fused kernels: the modules ``<back end>/<operation>.py``, by back end.
+
+Each has a ``forward`` and a ``backward`` with the keyword arguments of its registered operation. Where a device's back
+end has no module for an operation, the operation is a few PyTorch calls.
+"""
+
+
 @torch.compiler.assume_constant_result
-def has_cpu_kernels(device: torch.device) -> bool:
-    """Tell whether the compiled CPU kernels work on a device; torch.compile takes the answer for granted."""
-    return backend_for(device) == 'cpu'
+def has_fused_kernels(operation: str, device: torch.device) -> bool:
+    """Tell whether an operation has fused kernels on a device; torch.compile takes the answer for granted."""
+    return operation in FUSED_OPERATIONS.get(backend_for(device), ())
+
+
+def fused(operation: str, function: str) -> Callable[..., Any]:
+    """Make the implementation of a registered operation: it finds the fused kernels by the device of its tensors.
+
+    Args:
+        operation: Name of the operation's module in each back end.
+        function: ``'forward'`` or ``'backward'``.
+    """
+
+    def run(**values: Any) -> Any:
+        device = next(value.device for value in values.values() if isinstance(value, torch.Tensor))
+        name = backend_for(device)
+        if operation not in FUSED_OPERATIONS.get(name, ()):
+            raise RuntimeError(
+                f'{operation} has no fused kernels for the back end {name!r} on {str(device)!r}: call the public '
+                'function of mmlocalmamba.ops, which then uses PyTorch'
+            )
+        return getattr(_import_fused(name, operation), function)(**values)
+
+    return run
+
+
+@lru_cache(maxsize=64)
+def _import_fused(name: str, operation: str) -> ModuleType:
+    return import_module(f'.{name}.{operation}', __name__)
 
 
 @torch.compiler.assume_constant_result
