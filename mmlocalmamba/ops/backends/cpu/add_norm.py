@@ -12,7 +12,7 @@ from .library import library
 def forward(
     hidden: Tensor, before: Tensor | None, weight: Tensor, eps: float, cos: Tensor | None, sin: Tensor | None
 ) -> tuple[Tensor, Tensor]:
-    """Compute the outputs; arguments as in the operation\'s schema."""
+    """Compute the outputs; arguments as in the operation's schema."""
     normed, residual = empty_outputs(hidden, before, weight)
     library().add_norm_forward(
         hidden=unit_stride(hidden),
@@ -34,7 +34,7 @@ def backward(
     sin: Tensor | None,
     eps: float,
 ) -> list[Tensor]:
-    """Compute the gradients, in the order of the operation\'s arguments."""
+    """Compute the gradients, in the order of the operation's arguments."""
     grad_sum, grad_weight = residual.new_empty(residual.shape), weight.new_empty(weight.shape)
     library().add_norm_backward(
         grad_normed=unit_stride(grad_normed),

@@ -9,14 +9,14 @@ from .library import library
 
 
 def forward(x: Tensor, weight: Tensor, bias: Tensor, order: Tensor) -> Tensor:
-    """Compute the outputs; arguments as in the operation\'s schema."""
+    """Compute the outputs; arguments as in the operation's schema."""
     y = x.new_empty(x.shape[0], order.shape[1], order.shape[0], x.shape[-1])
     library().causal_conv_forward(**_arguments(x, weight, bias, order), y=y)
     return y
 
 
 def backward(grad_y: Tensor, x: Tensor, weight: Tensor, bias: Tensor, order: Tensor) -> list[Tensor]:
-    """Compute the gradients, in the order of the operation\'s arguments."""
+    """Compute the gradients, in the order of the operation's arguments."""
     grads = [tensor.new_empty(tensor.shape) for tensor in (x, weight, bias)]
     library().causal_conv_backward(
         **_arguments(x, weight, bias, order),

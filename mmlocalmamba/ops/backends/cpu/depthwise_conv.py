@@ -9,14 +9,14 @@ from .library import library
 
 
 def forward(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """Compute the outputs; arguments as in the operation\'s schema."""
+    """Compute the outputs; arguments as in the operation's schema."""
     y = x.new_empty(x.shape)
     library().depthwise_conv_forward(**_arguments(x, weight, bias), y=y)
     return y
 
 
 def backward(grad_y: Tensor, x: Tensor, weight: Tensor, bias: Tensor) -> list[Tensor]:
-    """Compute the gradients, in the order of the operation\'s arguments."""
+    """Compute the gradients, in the order of the operation's arguments."""
     grads = [tensor.new_empty(tensor.shape) for tensor in (x, weight, bias)]
     library().depthwise_conv_backward(
         **_arguments(x, weight, bias),

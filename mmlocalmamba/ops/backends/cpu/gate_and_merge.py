@@ -11,7 +11,7 @@ from .library import library
 
 
 def forward(y: Tensor, z: Tensor, eps: float, **weights: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Compute the outputs; arguments as in the operation\'s schema."""
+    """Compute the outputs; arguments as in the operation's schema."""
     out, mean, gates = empty_outputs(y)
     weights = {name: weight.contiguous() for name, weight in weights.items()}
     tokens = dict(y=unit_stride(y), z=unit_stride(z.to(y.dtype)))
@@ -22,7 +22,7 @@ def forward(y: Tensor, z: Tensor, eps: float, **weights: Tensor) -> tuple[Tensor
 def backward(
     grad_out: Tensor, y: Tensor, z: Tensor, mean: Tensor, gates: Tensor, eps: float, **weights: Tensor
 ) -> list[Tensor]:
-    """Compute the gradients, in the order of the operation\'s arguments."""
+    """Compute the gradients, in the order of the operation's arguments."""
     kernels = library()
     own = dict(grad_out=unit_stride(grad_out.to(y.dtype)), y=unit_stride(y), z=unit_stride(z.to(y.dtype)))
     grad_gates = torch.empty_like(gates)

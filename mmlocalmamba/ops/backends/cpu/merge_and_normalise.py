@@ -11,7 +11,7 @@ from .library import library
 
 
 def forward(y: Tensor, z: Tensor, eps: float, out_eps: float, **weights: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Compute the outputs; arguments as in the operation\'s schema."""
+    """Compute the outputs; arguments as in the operation's schema."""
     out, mean, gates = empty_outputs(y)
     weights = {name: weight.contiguous() for name, weight in weights.items()}
     tokens = dict(y=unit_stride(y), z=unit_stride(z.to(y.dtype)))
@@ -33,7 +33,7 @@ def backward(
     out_eps: float,
     **weights: Tensor,
 ) -> list[Tensor]:
-    """Compute the gradients, in the order of the operation\'s arguments."""
+    """Compute the gradients, in the order of the operation's arguments."""
     kernels = library()
     y, gates = unit_stride(y), gates.contiguous()
     grad_sum, grad_z, grad_gates = y.new_empty(z.shape), y.new_empty(z.shape), torch.empty_like(gates)
