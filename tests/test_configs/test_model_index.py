@@ -11,11 +11,8 @@ from mmengine.registry import MODELS, init_default_scope
 import mmlocalmamba  # noqa: F401
 
 ROOT = Path(__file__).resolve().parents[2]
-INDEX = {
-    model['Name']: model
-    for metafile in load(ROOT / 'model-index.yml')['Import']
-    for model in load(ROOT / metafile)['Models']
-}
+TOP = load(ROOT / 'model-index.yml')
+INDEX = {model['Name']: model for metafile in TOP['Import'] for model in load(ROOT / metafile)['Models']}
 RUNS = sorted(path.stem for path in (ROOT / 'configs').glob('*.py'))
 DENSE = sorted(
     str(path.relative_to(ROOT / 'configs'))
@@ -43,6 +40,22 @@ def test_the_index_holds_every_run():
 @pytest.mark.parametrize('name', INDEX)
 def test_every_indexed_config_exists(name):
     assert (ROOT / INDEX[name]['Config']).is_file()
+
+
+@pytest.mark.parametrize('name', INDEX)
+def test_mim_can_read_every_entry(name):
+    entry = INDEX[name]
+    assert name == name.lower()  # mim search --config
+    assert not [key for key, value in entry['Metadata'].items() if not isinstance(value, str | float)]
+    assert entry.get('Weights', 'https://').startswith('https://')  # no file and no null: mim download wants addresses
+    assert entry['In Collection'] in {
+        collection['Name'] for collection in load(ROOT / 'model-index.yml')['Collections']
+    }
+
+
+def test_mim_finds_every_run_by_its_file_name():
+    names = [path.name for folder in ('configs', 'mmlocalmamba', 'tools') for path in (ROOT / folder).rglob('*.py')]
+    assert {Path(entry['Config']).name for entry in INDEX.values()} <= {x for x in names if names.count(x) == 1}
 
 
 @pytest.mark.parametrize('name', RUNS)
