@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmlocalmamba.ops import merge_scans
+from mmlocalmamba.ops import OutputNorm, gate_and_merge, merge_and_normalise
 
 from .sc_attn import SCAttn
 
@@ -65,15 +65,14 @@ class DirectionMerge(nn.Module):
         """Multiply each direction by SiLU(z), then add them up: LocalVim's order."""
         gate = self._channel_gate()
         if gate is not None:
-            return merge_scans(y, gate.channel_weights(), z, gate.norm.eps)
+            return gate_and_merge(y, z, gate.channel_gate())
         return self.add_up(y * F.silu(z).unsqueeze(1), draw)
 
     def merge_and_normalise(self, y: Tensor, z: Tensor, norm: nn.LayerNorm, draw: Draw | None) -> Tensor:
         """Add the directions up, normalise the sum, and multiply it by SiLU(z): LocalVMamba's order."""
         gate = self._channel_gate()
         if gate is not None:
-            affine = (norm.weight, norm.bias)
-            return merge_scans(y, gate.channel_weights(), z, gate.norm.eps, affine, norm.eps)
+            return merge_and_normalise(y, z, gate.channel_gate(), OutputNorm(norm.weight, norm.bias, norm.eps))
         return norm(self.add_up(y, draw)) * F.silu(z)
 
     def add_up(self, y: Tensor, draw: Draw | None) -> Tensor:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from mmlocalmamba.directions import parse_directions
-from mmlocalmamba.ops import local_selective_scan
+from mmlocalmamba.ops import ScanInputs, local_selective_scan
 
 from .merge import DirectionMerge, DirectionMixture, Draw
 from .ssm_parameters import dt_rank, init_linear, initial_a_log, initial_dt_bias, initial_dt_weight
@@ -109,16 +109,17 @@ class ScanMixer(nn.Module, ABC):
         dt, B, C = projected.split([self.dt_rank, self.d_state, self.d_state], -1)
         D = parameters['D']
         precision = torch.promote_types(D.dtype, torch.float32)
-        return local_selective_scan(
-            u.to(dt.dtype),
-            dt,
-            parameters['A_log'].to(precision),
-            B,
-            C,
-            D.to(precision),
-            parameters['dt_proj_bias'].to(precision),
-            order,
+        inputs = ScanInputs(
+            u=u.to(dt.dtype),
+            dt=dt,
+            A=parameters['A_log'].to(precision),
+            B=B,
+            C=C,
+            D=D.to(precision),
+            dt_bias=parameters['dt_proj_bias'].to(precision),
+            order=order,
             num_tokens=num_tokens,
             dt_weight=parameters['dt_proj_weight'],
             log_A=True,
         )
+        return local_selective_scan(inputs)
