@@ -20,6 +20,7 @@ HAVE = frozenset({'nms', 'batched_nms', 'NMSop', 'MultiScaleDeformableAttention'
 """Names that work although their files ask for more operators than the stand-in has."""
 
 IMPORTERS = frozenset({'mmcv', 'mmdet', 'mmengine', 'mmseg'})
+"""Packages that are given what is missing."""
 
 HOW_TO_GET_FULL_MMCV = (
     'Build mmcv with its operators (needs a C++ compiler, and nvcc for CUDA; tens of minutes): '
@@ -70,17 +71,16 @@ class PartialModule(ModuleType):
             return [each for each in value if not _is_missing(each, vars(self).get(each))]
         if name.startswith('_'):
             return value
-        importer = sys._getframe(1)
-        package, *inner = importer.f_globals.get('__name__', '').split('.')
-        if isinstance(value, PartialModule) or not _is_missing(name, value):
-            if isinstance(value, PartialModule) and [package, *inner[:1]] == PACKAGE.split('.'):
-                mark(importer)
+        is_missing = _is_missing(name, value)
+        if not is_missing and not isinstance(value, PartialModule):
             return value
-        if package not in IMPORTERS:
-            # Where a file has the name too, "from mmcv.ops import X" would go on to take that after an AttributeError.
+        importer = sys._getframe(1)
+        importer_name = importer.f_globals.get('__name__', '')
+        if f'{importer_name}.'.startswith(f'{PACKAGE}.'):
+            mark(importer)  # what a file builds upon a missing operator lacks it, too
+        elif is_missing and importer_name.partition('.')[0] not in IMPORTERS:
+            # After an AttributeError, "from mmcv.ops import X" would take the file mmcv/ops/X.py in its place.
             raise ModuleNotFoundError(missing(name)) if _is_import(importer) else MissingOperatorError(missing(name))
-        if inner[:1] == ['ops']:
-            mark(importer)  # what it builds upon this lacks the operator, too
         return value
 
     def __dir__(self) -> list[str]:
