@@ -1,1 +1,1 @@
-"""Looking into models: what they cost, see and scan."""
+"""Analysis of models: their parameters and FLOPs, and pictures of their scan directions."""

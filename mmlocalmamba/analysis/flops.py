@@ -9,10 +9,8 @@ Detectors with regions of interest are counted with 1000 proposals, 100 of them 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from math import prod
 from typing import Any
 
 import torch
@@ -20,9 +18,8 @@ from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.utils.flop_counter import FlopCounterMode
 
-from mmlocalmamba.models.layers.vim_mixer import VimMixer
+from .mixer_flops import counting
 
 PROPOSALS = 1000
 MASKS = 100
@@ -50,11 +47,6 @@ class PartCost:
     flops: int
     published_flops: int
     scan_flops: int
-
-
-def scan_flops(tokens: int, channels: int, d_state: int, directions: int) -> int:
-    """Count the scan of one image as the paper does: 9 L D N + L D per direction."""
-    return directions * (9 * tokens * channels * d_state + tokens * channels)
 
 
 def build_model(cfg: Config) -> nn.Module:
@@ -90,7 +82,7 @@ def count_model(model: nn.Module, height: int, width: int) -> list[PartCost]:
     """
     training = model.training
     model.eval()
-    # Mask2Former's heads look at values, so that one has to be computed.
+    # Mask2Former's heads look at values, so these have to be computed.
     values = hasattr(model, 'panoptic_head')
     mode: AbstractContextManager[Any] = nullcontext() if values else FakeTensorMode(allow_non_fake_inputs=True)
     try:
@@ -165,59 +157,12 @@ def _count_panoptic(name: str, head: nn.Module, maps: tuple[Tensor, ...]) -> Par
 
 def _count(name: str, module: nn.Module, *inputs: Any) -> tuple[Any, PartCost]:
     """Run a part on shapes alone and count it."""
-    scans: list[int] = []
-
-    def scan_formula(u: Any, dt: Any, A: Any, *others: Any, **_: Any) -> int:
-        """Count a scan and, where the operation does it, the projection of its step sizes, by shapes of arguments."""
-        directions, channels, d_state = A
-        length, low_rank = others[5][1], others[4] is not None
-        scans.append(u[0] * scan_flops(length, channels, d_state, directions))
-        projection = u[0] * dt[1] * directions * channels * dt[3] if low_rank else 0
-        return _PER_MULTIPLY_ADD * (scans[-1] + projection)
-
-    ops = torch.ops.mmlocalmamba
-    formulas = {
-        ops.selective_scan: scan_formula,
-        ops.merge_scans: _merge_formula,
-        ops.depthwise_conv2d_silu: _conv_formula,
-    }
-    counter = FlopCounterMode(display=False, custom_mapping=formulas)
-    with counter:
+    with counting(module) as (counter, mixers):
         outputs = module(*inputs)
-    counts: Mapping[str, Mapping[Any, int]] = counter.get_flop_counts()
-    whole = counts.get('Global', {})
-    flops = sum(whole.values()) // _PER_MULTIPLY_ADD
-    published = flops
-    for path, mixer in module.named_modules():
-        if isinstance(mixer, VimMixer):
-            key = f'{type(module).__name__}.{path}'
-            extra, surplus = _vim_corrections(mixer, counts[key], counts.get(f'{key}.merge', {}))
-            flops += extra
-            published -= surplus
-    return outputs, PartCost(name, _parameters(module), flops, published, sum(scans))
-
-
-def _vim_corrections(mixer: VimMixer, counts: Mapping[Any, int], merge_counts: Mapping[Any, int]) -> tuple[int, int]:
-    """Give what torch's counter misses in a mixer, and what the published counter leaves out of what it finds."""
-    bmm, scan = torch.ops.aten.bmm, torch.ops.mmlocalmamba.selective_scan
-    directions, _, conv_width = mixer.conv_weight.shape
-    # Step sizes are projected by a product of their own or inside the scan: together, both are always as much.
-    both = (counts.get(bmm, 0) - merge_counts.get(bmm, 0) + counts[scan]) // _PER_MULTIPLY_ADD
-    projections, scanning = 2 * mixer.dt_rank + 2 * mixer.d_state, 9 * mixer.d_state + 1
-    elements = both // (projections + scanning)  # K L_scan D
-    published = elements * projections // directions + elements * 5 * mixer.d_state
-    return elements * conv_width, both - published
-
-
-def _conv_formula(x: Any, weight: Any, *_: Any, **__: Any) -> int:
-    """Count a depth-wise convolution from the shapes of its arguments."""
-    return _PER_MULTIPLY_ADD * prod(x) * prod(weight[2:])
-
-
-def _merge_formula(y: Any, z: Any, weights: Any, *_: Any, **__: Any) -> int:
-    """Count each direction's channel gate from the shapes of the arguments: the mean of its tokens, and two layers."""
-    batch, directions, tokens, channels = y
-    return _PER_MULTIPLY_ADD * batch * directions * channels * (tokens + 2 * weights[2][0])
+    others = (counter.get_total_flops() - mixers.seen) // _PER_MULTIPLY_ADD
+    cost = mixers.cost
+    flops, published = others + cost.flops, others + cost.published_flops
+    return outputs, PartCost(name, _parameters(module), flops, published, cost.scan_flops)
 
 
 def _parameters(module: nn.Module) -> int:

@@ -17,7 +17,7 @@ _COLORS = {'h': '#e8a13a', 'v': '#5b8fd6'}
 
 
 def direction_colors(names: Sequence[str]) -> dict[str, str]:
-    """Give each direction a colour: orange for h, blue for v, greens for windows; a flip is lighter."""
+    """Return each direction a colour: orange for h, blue for v, greens for windows; a flip is lighter."""
     windows = sorted({parse_direction(name).window for name in names if name.startswith('w')})
     greens = matplotlib.colormaps['summer_r' if len(windows) > 2 else 'Greens']
     colors = {}
@@ -41,11 +41,11 @@ def plot_directions(
 
     Args:
         models: Directions per block, by the name of the model.
-        probabilities: The probability of each direction in each block, by the name of the model; written into the
-            cells if given.
+        probabilities: The probability of each direction in each block, by the name of the model, which is written into
+            the cells. Default: the cells hold names alone.
 
     Returns:
-        One row of panels, a column of cells per block; the caller saves it with ``savefig``.
+        The figure: a panel per model, with a column of cells per block. The caller saves it with ``savefig``.
 
     Raises:
         ValueError: If there is no model.
@@ -77,7 +77,7 @@ def _draw_blocks(
             dark = sum(matplotlib.colors.to_rgb(colors[name])) < 1.2
             size = 7 if values is None else 6
             axes.text(x, y + 0.46, text, ha='center', va='center', fontsize=size, color='white' if dark else 'black')
-    axes.set(ylim=(max(map(len, blocks)), 0), xlabel="block (' marks a flipped scan)")
+    axes.set(ylim=(max(map(len, blocks)), 0), xlabel="block (' marks a flipped direction)")
     axes.set_xticks(range(len(blocks)))
     axes.set_yticks([])
     axes.spines[['top', 'right', 'left']].set_visible(False)
@@ -90,7 +90,7 @@ def plot_history(records: Sequence[Mapping[str, Any]]) -> Figure:
         records: From :func:`mmlocalmamba.search.hook.read_log`.
 
     Returns:
-        One panel per block; the caller saves it with ``savefig``.
+        The figure: a panel per block. The caller saves it with ``savefig``.
 
     Raises:
         ValueError: If there is no record.

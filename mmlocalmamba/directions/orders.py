@@ -2,22 +2,49 @@
 
 A direction over an H x W map is an integer order: ``order[l]`` is the row-major index of the token that is scanned
 ``l``-th, or -1 where the scan passes over padding. Padding stays in the sequence, since the state decays over it.
+
+Every order has a closed form: a few integer operations on H, W and the window's side. So it is computed where it is
+needed, on the device itself, without a copy from the host and without waiting for the device.
 """
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache
+from functools import reduce
 
 import torch
 from torch import Tensor
 
 from .names import Direction, parse_direction
+from .order_cache import OrderCache
 
 PAD = -1
 """Marks a position of an order at which there is no token."""
 
 
-def scan_order(direction: str | Direction, height: int, width: int, middle_token: bool = False) -> Tensor:
+def scan_length(direction: str | Direction, height: int, width: int, middle_token: bool = False) -> int:
+    """Give the number of steps of a scan, padding included.
+
+    Args:
+        direction: The direction or its name.
+        height: Rows of the map; may be symbolic, as torch.compile's sizes are.
+        width: Columns of the map; likewise.
+        middle_token: Whether there is an extra token in the middle; see :func:`scan_order`.
+
+    Example:
+        >>> scan_length('w2', 2, 3)
+        8
+    """
+    side = _parsed(direction).window
+    rows, columns = (height + side - 1) // side * side, (width + side - 1) // side * side
+    return rows * columns + (1 if middle_token else 0)
+
+
+def scan_order(
+    direction: str | Direction,
+    height: int,
+    width: int,
+    middle_token: bool = False,
+    device: torch.device | str = 'cpu',
+) -> Tensor:
     """Give the order in which a direction visits the tokens of a map (paper section 4.1).
 
     Args:
@@ -26,9 +53,10 @@ def scan_order(direction: str | Direction, height: int, width: int, middle_token
         width: Columns of the map, >= 1.
         middle_token: Insert an extra token, of index ``height * width``, at position ``height * width // 2`` of the
             sequence: the middle class token of LocalVim.
+        device: Where the order is computed. Default: the CPU.
 
     Returns:
-        int64 of shape (L_scan,) on the CPU; L_scan >= height * width counts the padding of the last windows.
+        int64 of shape (L_scan,); L_scan >= height * width counts the padding of the last windows.
 
     Raises:
         ValueError: If the name is unknown or the map is empty.
@@ -37,31 +65,34 @@ def scan_order(direction: str | Direction, height: int, width: int, middle_token
         >>> scan_order('w2', 2, 3).tolist()
         [0, 1, 3, 4, 2, -1, 5, -1]
     """
-    if isinstance(direction, str):
-        direction = parse_direction(direction)
+    direction = _parsed(direction)
     if height < 1 or width < 1:
         raise ValueError(f'cannot scan a map of {height} x {width} tokens: both sides must be at least 1')
-    tokens = torch.arange(height * width).view(height, width)
     if direction.path == 'h':
-        order = tokens.flatten()
+        order = torch.arange(height * width, device=device)
     elif direction.path == 'v':
-        order = tokens.t().flatten()
+        order = torch.arange(height * width, device=device).view(height, width).t().reshape(-1)
     else:
-        order = _window_order(tokens, direction.window)
+        order = _window_order(direction.window, height, width, torch.device(device))
     if direction.flip:
         order = order.flip(0)
     if middle_token:
         middle = height * width // 2
-        order = torch.cat([order[:middle], order.new_tensor([height * width]), order[middle:]])
+        order = torch.cat([order[:middle], order.new_full((1,), height * width), order[middle:]])
     return order
 
 
-def _window_order(tokens: Tensor, window: int) -> Tensor:
-    """Order the tokens window by window, padding the map at the bottom and at the right."""
-    height, width = tokens.shape
-    padded = torch.nn.functional.pad(tokens, (0, -width % window, 0, -height % window), value=PAD)
-    rows, columns = padded.shape[0] // window, padded.shape[1] // window
-    return padded.view(rows, window, columns, window).transpose(1, 2).flatten()
+def _parsed(direction: str | Direction) -> Direction:
+    return parse_direction(direction) if isinstance(direction, str) else direction
+
+
+def _window_order(side: int, height: int, width: int, device: torch.device) -> Tensor:
+    """Order the tokens window by window, as if the map were padded at the bottom and at the right."""
+    rows, columns = -(-height // side), -(-width // side)
+    row = torch.arange(rows * side, device=device).view(rows, 1, side, 1)
+    column = torch.arange(columns * side, device=device).view(1, columns, 1, side)
+    # Dimensions: row and column of the window, then row and column inside it.
+    return torch.where((row < height) & (column < width), row * width + column, PAD).flatten()
 
 
 def inverse_order(order: Tensor, num_tokens: int) -> Tensor:
@@ -86,20 +117,20 @@ def inverse_order(order: Tensor, num_tokens: int) -> Tensor:
     return inverse[..., :num_tokens]
 
 
-@lru_cache(maxsize=256)
-def _cached_orders(names: tuple[str, ...], height: int, width: int, middle: bool, device: torch.device) -> Tensor:
-    # What is cached must outlive the caller's inference mode, fake tensors or default device, which are all a thread's.
-    with ThreadPoolExecutor(1) as pool:
-        return pool.submit(_stack_orders, names, height, width, middle, device).result()
-
-
-def _stack_orders(names: tuple[str, ...], height: int, width: int, middle: bool, device: torch.device) -> Tensor:
-    orders = [scan_order(name, height, width, middle) for name in names]
-    length = max(len(order) for order in orders)
-    stacked = torch.full((len(orders), length), PAD, dtype=torch.int32)
-    for row, order in zip(stacked, orders, strict=True):
+def _stack_orders(names: tuple[str, ...], height: int, width: int, middle_token: bool, device: torch.device) -> Tensor:
+    length = max(scan_length(name, height, width, middle_token) for name in names)
+    stacked = torch.full((len(names), length), PAD, dtype=torch.int32, device=device)
+    for row, name in zip(stacked, names, strict=True):
+        order = scan_order(name, height, width, middle_token, device)
         row[: len(order)] = order
-    return stacked.to(device)
+    return stacked
+
+
+_cache = OrderCache(_stack_orders)
+
+
+def _longer(one: int, other: int) -> int:
+    return torch.sym_max(one, other)  # type: ignore[return-value]  # a plain number or a symbolic one, as they are
 
 
 # PyTorch 2.4 takes the types of a custom op as they are: this file must not postpone their evaluation.
@@ -107,14 +138,16 @@ def _stack_orders(names: tuple[str, ...], height: int, width: int, middle: bool,
 def _orders_of_compiled_model(
     directions: str, height: int, width: int, middle_token: bool, device: torch.device
 ) -> Tensor:
-    return _cached_orders(tuple(directions.split()), height, width, middle_token, device).clone()
+    return _cache.get(tuple(directions.split()), height, width, middle_token, device).clone()
 
 
 @_orders_of_compiled_model.register_fake
 def _(directions: str, height: int, width: int, middle_token: bool, device: torch.device) -> Tensor:
     names = directions.split()
-    length = max(len(scan_order(name, height, width, middle_token)) for name in names)
-    return torch.empty(len(names), length, dtype=torch.int32, device=device)
+    # The longest scan is that with the most padding. Which one that is depends on the size, so that with symbolic sizes
+    # it stays a formula: a comparison here would compile the model anew for every size.
+    lengths = (scan_length(name, height, width, middle_token) for name in names)
+    return torch.empty(len(names), reduce(_longer, lengths), dtype=torch.int32, device=device)
 
 
 def scan_orders(
@@ -125,19 +158,24 @@ def scan_orders(
     middle_token: bool = False,
     device: torch.device | str = 'cpu',
 ) -> Tensor:
-    """Give the orders of several directions over one map as one tensor, cached per size and device.
+    """Give the orders of several directions over one map as one tensor.
 
-    Shorter orders are filled up with -1 at their end, which changes no output: a scan is causal.
+    Shorter orders are filled up with -1 at their end, which changes no output: a scan is causal. Orders are computed on
+    the device; those used last are kept (see :class:`~mmlocalmamba.directions.order_cache.OrderCache`).
 
     Args:
         directions: Names of K directions.
         height: Rows of the map.
         width: Columns of the map.
         middle_token: See :func:`scan_order`.
-        device: Where the tensor lives.
+        device: Where the tensor lives. Default: the CPU.
 
     Returns:
         int32 of shape (K, L_scan). It is shared between callers: do not write into it.
+
+    Example:
+        >>> scan_orders(('h', 'w2_flip'), 2, 3).tolist()
+        [[0, 1, 2, 3, 4, 5, -1, -1], [-1, 5, -1, 2, 4, 3, 1, 0]]
     """
     device = torch.device(device)
     if device.type == 'cuda' and device.index is None:
@@ -145,4 +183,4 @@ def scan_orders(
     if torch.compiler.is_dynamo_compiling():
         # One node of the graph, with a tensor of its own: what the compiler makes may overwrite it.
         return _orders_of_compiled_model(' '.join(directions), height, width, middle_token, device)
-    return _cached_orders(tuple(directions), height, width, middle_token, device)
+    return _cache.get(tuple(directions), height, width, middle_token, device)

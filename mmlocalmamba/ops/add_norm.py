@@ -1,11 +1,13 @@
 """What comes before LocalVim's mixer: the residual stream's sum, its rotary embedding and RMSNorm."""
 
+from __future__ import annotations
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .backends import cpu, has_cpu_kernels
-from .derivatives import no_second_derivative
+from .backends import fused, has_fused_kernels
+from .registration import register_operation
 
 
 def add_rotate_rms_norm(
@@ -33,10 +35,10 @@ def add_rotate_rms_norm(
         stream in float32, or float64 if ``hidden`` or ``residual`` is.
 
     Raises:
-        ValueError: If shapes do not fit together, or a table asks for a gradient.
+        ValueError: If shapes or devices do not fit together, or a table asks for a gradient.
     """
     _check(hidden, residual, weight, rotary)
-    if has_cpu_kernels(hidden.device):
+    if has_fused_kernels('add_norm', hidden.device):
         return _add_rotate_rms_norm(hidden, residual, weight, eps, *(rotary or (None, None)))
     return add_rotate_rms_norm_naive(hidden, residual, weight, eps, rotary)
 
@@ -72,6 +74,10 @@ def _check(hidden: Tensor, residual: Tensor | None, weight: Tensor, rotary: tupl
         raise ValueError(f'residual {tuple(residual.shape)} does not fit: hidden is {tuple(hidden.shape)}')
     if weight.shape != (channels,):
         raise ValueError(f'weight {tuple(weight.shape)} does not fit: hidden {tuple(hidden.shape)} wants {(channels,)}')
+    others = dict(residual=residual, weight=weight, cosine=rotary and rotary[0], sine=rotary and rotary[1])
+    for name, tensor in others.items():
+        if isinstance(tensor, Tensor) and tensor.device != hidden.device:
+            raise ValueError(f'{name} is on {tensor.device}, but hidden is on {hidden.device}: move it there')
     if rotary is None:
         return
     if channels % 2:
@@ -86,53 +92,24 @@ def _check(hidden: Tensor, residual: Tensor | None, weight: Tensor, rotary: tupl
             raise ValueError(f'the {name} table asks for a gradient, which there is not: pass it detached')
 
 
-# PyTorch 2.4 takes the types of a custom op as they are: this file must not postpone their evaluation.
-@torch.library.custom_op('mmlocalmamba::add_rotate_rms_norm', mutates_args=())
-def _add_rotate_rms_norm(
-    hidden: Tensor, residual: Tensor | None, weight: Tensor, eps: float, cos: Tensor | None, sin: Tensor | None
-) -> tuple[Tensor, Tensor]:
-    return cpu.extension().add_norm_forward(hidden, residual, weight, eps, cos, sin)
+def empty_outputs(hidden: Tensor, before: Tensor | None, weight: Tensor, **_: object) -> tuple[Tensor, Tensor]:
+    """Make room for normed, in the dtype of ``weight``, and for the new residual, in the compute dtype."""
+    stream = hidden.dtype if before is None else torch.promote_types(hidden.dtype, before.dtype)
+    return (
+        hidden.new_empty(hidden.shape, dtype=weight.dtype),
+        hidden.new_empty(hidden.shape, dtype=torch.promote_types(stream, torch.float32)),
+    )
 
 
-@_add_rotate_rms_norm.register_fake
-def _(hidden, residual, weight, eps, cos, sin):  # type: ignore[no-untyped-def]
-    doubles = torch.float64 in (hidden.dtype, None if residual is None else residual.dtype)
-    dtype = torch.float64 if doubles else torch.float32
-    return tuple(hidden.new_empty(hidden.shape, dtype=kind) for kind in (weight.dtype, dtype))
-
-
-@torch.library.custom_op('mmlocalmamba::add_rotate_rms_norm_backward', mutates_args=())
-def _add_rotate_rms_norm_backward(
-    grad_normed: Tensor,
-    grad_residual: Tensor,
-    residual: Tensor,
-    weight: Tensor,
-    eps: float,
-    cos: Tensor | None,
-    sin: Tensor | None,
-) -> tuple[Tensor, Tensor]:
-    return cpu.extension().add_norm_backward(grad_normed, grad_residual, residual, weight, eps, cos, sin)
-
-
-@_add_rotate_rms_norm_backward.register_fake
-def _(grad_normed, grad_residual, residual, weight, eps, cos, sin):  # type: ignore[no-untyped-def]
-    return residual.new_empty(residual.shape), weight.new_empty(weight.shape)
-
-
-def _setup_context(ctx, inputs, output) -> None:  # type: ignore[no-untyped-def]
-    hidden, before, weight, ctx.eps, cos, sin = inputs
-    ctx.dtypes = (hidden.dtype, None if before is None else before.dtype)
-    ctx.save_for_backward(output[1], weight, cos, sin)
-
-
-def _backward(ctx, grad_normed, grad_residual):  # type: ignore[no-untyped-def]
-    residual, weight, *tables = ctx.saved_tensors
-    d_sum, d_weight = _add_rotate_rms_norm_backward(grad_normed, grad_residual, residual, weight, ctx.eps, *tables)
-    d_hidden, d_before = (None if dtype is None else d_sum.to(dtype) for dtype in ctx.dtypes)
-    return d_hidden, d_before, d_weight, None, None, None
-
-
-_add_rotate_rms_norm.register_autograd(_backward, setup_context=_setup_context)
-_add_rotate_rms_norm_backward.register_autograd(
-    no_second_derivative('the fused residual norm', 'mmlocalmamba.ops.add_norm.add_rotate_rms_norm_naive')
+# hidden and the stream before enter as a sum: one gradient, shaped like the new residual, serves both.
+_add_rotate_rms_norm = register_operation(
+    'add_rotate_rms_norm(Tensor hidden, Tensor? before, Tensor weight, float eps, Tensor? cos, Tensor? sin) -> '
+    '(Tensor normed, Tensor residual)',
+    forward=fused('add_norm', 'forward'),
+    fake=empty_outputs,
+    backward=fused('add_norm', 'backward'),
+    saved=('residual', 'weight', 'cos', 'sin'),
+    gradients={'hidden': 'residual', 'before': 'residual', 'weight': 'weight'},
+    results=2,
+    naive='mmlocalmamba.ops.add_norm.add_rotate_rms_norm_naive',
 )

@@ -1,11 +1,14 @@
 """LocalVim's depth-wise causal convolution along scan orders, with SiLU (paper figure 3a)."""
 
+from __future__ import annotations
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .backends import cpu, has_cpu_kernels
-from .tokens import gather_tokens
+from .backends import fused, has_fused_kernels
+from .registration import register_operation
+from .tokens import check_order, gather_tokens
 
 
 def local_causal_conv1d(x: Tensor, weight: Tensor, bias: Tensor, order: Tensor) -> Tensor:
@@ -29,21 +32,17 @@ def local_causal_conv1d(x: Tensor, weight: Tensor, bias: Tensor, order: Tensor) 
         (Bt, L_scan, K, D) in scan order, dtype of ``x``.
 
     Raises:
-        ValueError: If shapes do not fit together.
+        ValueError: If shapes, dtypes or devices do not fit together, or ``order`` names a token that there is not.
     """
-    directions = order.shape[0]
-    if weight.dim() != 3 or weight.shape[:2] != (directions, x.shape[-1]) or bias.shape != weight.shape[:2]:
-        raise ValueError(
-            f'weight {tuple(weight.shape)} and bias {tuple(bias.shape)} do not fit: x {tuple(x.shape)} and order '
-            f'{tuple(order.shape)} want ({directions}, {x.shape[-1]}, width) and ({directions}, {x.shape[-1]})'
-        )
-    if has_cpu_kernels(x.device):
+    _check(x, weight, bias, order)
+    if has_fused_kernels('causal_conv', x.device):
         return _causal_conv1d(x, weight, bias, order)
     return causal_conv1d_naive(x, weight, bias, order)
 
 
 def causal_conv1d_naive(x: Tensor, weight: Tensor, bias: Tensor, order: Tensor) -> Tensor:
     """Convolve tap by tap; arguments as in :func:`local_causal_conv1d`, differentiable by autograd."""
+    check_order(order, x.shape[1], once=False)
     compute = torch.promote_types(x.dtype, torch.float32)
     width, length = weight.shape[-1], order.shape[1]
     padded = F.pad(gather_tokens(x, order).to(compute), (0, 0, 0, 0, width - 1, 0))
@@ -52,36 +51,33 @@ def causal_conv1d_naive(x: Tensor, weight: Tensor, bias: Tensor, order: Tensor) 
     return F.silu(out).to(x.dtype)
 
 
-# PyTorch 2.4 takes the types of a custom op as they are: this file must not postpone their evaluation.
-@torch.library.custom_op('mmlocalmamba::causal_conv1d', mutates_args=())
-def _causal_conv1d(x: Tensor, weight: Tensor, bias: Tensor, order: Tensor) -> Tensor:
-    return cpu.extension().conv_forward(x, weight, bias, order)
+def _check(x: Tensor, weight: Tensor, bias: Tensor, order: Tensor) -> None:
+    if x.dim() != 3 or order.dim() != 2 or order.dtype != torch.int32:
+        raise ValueError(
+            f'x must be (Bt, L, D) and order int32 (K, L_scan), got {tuple(x.shape)} and {order.dtype} '
+            f'{tuple(order.shape)}'
+        )
+    wanted = (order.shape[0], x.shape[-1])
+    if weight.dim() != 3 or tuple(weight.shape[:2]) != wanted or weight.shape[2] < 1 or tuple(bias.shape) != wanted:
+        raise ValueError(
+            f'weight {tuple(weight.shape)} and bias {tuple(bias.shape)} do not fit: x {tuple(x.shape)} and order '
+            f'{tuple(order.shape)} want ({wanted[0]}, {wanted[1]}, width) and {wanted}'
+        )
+    for name, tensor in dict(weight=weight, bias=bias, order=order).items():
+        if tensor.device != x.device:
+            raise ValueError(f'{name} is on {tensor.device}, but x is on {x.device}: move it there')
 
 
-@_causal_conv1d.register_fake
-def _(x, weight, bias, order):  # type: ignore[no-untyped-def]
+def _fake(x: Tensor, weight: Tensor, bias: Tensor, order: Tensor) -> Tensor:
     return x.new_empty(x.shape[0], order.shape[1], order.shape[0], x.shape[-1])
 
 
-@torch.library.custom_op('mmlocalmamba::causal_conv1d_backward', mutates_args=())
-def _causal_conv1d_backward(
-    grad_y: Tensor, x: Tensor, weight: Tensor, bias: Tensor, order: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
-    d_x, d_weight, d_bias = cpu.extension().conv_backward(grad_y, x, weight, bias, order)
-    return d_x, d_weight, d_bias
-
-
-@_causal_conv1d_backward.register_fake
-def _(grad_y, x, weight, bias, order):  # type: ignore[no-untyped-def]
-    return tuple(torch.empty(t.shape, dtype=t.dtype, device=t.device) for t in (x, weight, bias))
-
-
-def _setup_context(ctx, inputs, output) -> None:  # type: ignore[no-untyped-def]
-    ctx.save_for_backward(*inputs)
-
-
-def _backward(ctx, grad_y):  # type: ignore[no-untyped-def]
-    return *_causal_conv1d_backward(grad_y, *ctx.saved_tensors), None
-
-
-_causal_conv1d.register_autograd(_backward, setup_context=_setup_context)
+_causal_conv1d = register_operation(
+    'causal_conv1d(Tensor x, Tensor weight, Tensor bias, Tensor order) -> (Tensor y)',
+    forward=fused('causal_conv', 'forward'),
+    fake=_fake,
+    backward=fused('causal_conv', 'backward'),
+    saved=('x', 'weight', 'bias', 'order'),
+    gradients={name: name for name in ('x', 'weight', 'bias')},
+    naive='mmlocalmamba.ops.causal_conv.causal_conv1d_naive',
+)

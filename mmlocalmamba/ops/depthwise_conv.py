@@ -1,11 +1,13 @@
 """SS2D's depth-wise convolution of feature maps, with SiLU (paper section 4.1)."""
 
+from __future__ import annotations
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .backends import cpu, has_cpu_kernels
-from .derivatives import no_second_derivative
+from .backends import fused, has_fused_kernels
+from .registration import register_operation
 
 FUSED_KERNEL_SIZE = (3, 3)
 """What the compiled CPU kernels convolve with."""
@@ -26,12 +28,12 @@ def depthwise_conv2d_silu(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         (B, H, W, D), dtype of ``x`` (inside autocast, autocast's).
 
     Raises:
-        ValueError: If shapes do not fit together, or the kernel has an even side.
+        ValueError: If shapes or devices do not fit together, or the kernel has an even side.
     """
     _check(x, weight, bias)
     if x.dtype == torch.float32 and torch.is_autocast_enabled(x.device.type):
         x = x.to(torch.get_autocast_dtype(x.device.type))
-    if has_cpu_kernels(x.device) and weight.shape[2:] == FUSED_KERNEL_SIZE:
+    if has_fused_kernels('depthwise_conv', x.device) and weight.shape[2:] == FUSED_KERNEL_SIZE:
         return _depthwise_conv2d_silu(x, weight, bias)
     return depthwise_conv2d_silu_naive(x, weight, bias)
 
@@ -63,43 +65,21 @@ def _check(x: Tensor, weight: Tensor, bias: Tensor) -> None:
             f'the kernel is {weight.shape[2]} x {weight.shape[3]}: both sides must be odd, so that the map keeps its '
             'size; pad an even one with zeros'
         )
+    for name, tensor in dict(weight=weight, bias=bias).items():
+        if tensor.device != x.device:
+            raise ValueError(f'{name} is on {tensor.device}, but x is on {x.device}: move it there')
 
 
-# PyTorch 2.4 takes the types of a custom op as they are: this file must not postpone their evaluation.
-@torch.library.custom_op('mmlocalmamba::depthwise_conv2d_silu', mutates_args=())
-def _depthwise_conv2d_silu(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    return cpu.extension().conv2d_forward(x, weight, bias)
-
-
-@_depthwise_conv2d_silu.register_fake
-def _(x, weight, bias):  # type: ignore[no-untyped-def]
+def _fake(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     return x.new_empty(x.shape)
 
 
-@torch.library.custom_op('mmlocalmamba::depthwise_conv2d_silu_backward', mutates_args=())
-def _depthwise_conv2d_silu_backward(
-    grad_y: Tensor, x: Tensor, weight: Tensor, bias: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
-    d_x, d_weight, d_bias = cpu.extension().conv2d_backward(grad_y, x, weight, bias)
-    return d_x, d_weight, d_bias
-
-
-@_depthwise_conv2d_silu_backward.register_fake
-def _(grad_y, x, weight, bias):  # type: ignore[no-untyped-def]
-    return tuple(t.new_empty(t.shape) for t in (x, weight, bias))
-
-
-def _setup_context(ctx, inputs, output) -> None:  # type: ignore[no-untyped-def]
-    ctx.save_for_backward(*inputs)
-
-
-def _backward(ctx, grad_y):  # type: ignore[no-untyped-def]
-    return _depthwise_conv2d_silu_backward(grad_y, *ctx.saved_tensors)
-
-
-_depthwise_conv2d_silu.register_autograd(_backward, setup_context=_setup_context)
-_depthwise_conv2d_silu_backward.register_autograd(
-    no_second_derivative(
-        'the fused depth-wise convolution', 'mmlocalmamba.ops.depthwise_conv.depthwise_conv2d_silu_naive'
-    )
+_depthwise_conv2d_silu = register_operation(
+    'depthwise_conv2d_silu(Tensor x, Tensor weight, Tensor bias) -> (Tensor y)',
+    forward=fused('depthwise_conv', 'forward'),
+    fake=_fake,
+    backward=fused('depthwise_conv', 'backward'),
+    saved=('x', 'weight', 'bias'),
+    gradients={name: name for name in ('x', 'weight', 'bias')},
+    naive='mmlocalmamba.ops.depthwise_conv.depthwise_conv2d_silu_naive',
 )

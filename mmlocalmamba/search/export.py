@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,6 @@ from .supernet import search_mixers
 TOP_K = 4
 """Directions per block of all published models."""
 
-_PER_DIRECTION = {'x_proj_weight', 'dt_proj_weight', 'dt_proj_bias', 'A_log', 'D', 'conv_weight', 'conv_bias'}
 _ALPHA = '.merge.alpha'
 
 
@@ -36,7 +36,7 @@ def top_directions(blocks: Sequence[Mapping[str, float]], count: int = TOP_K) ->
         For each block, its directions in canonical order: h, v, then windows by size, each before its flip.
 
     Raises:
-        ValueError: If a block has fewer candidates than ``count``.
+        ValueError: If a block has fewer candidates than ``count``, or a probability that is not finite.
 
     Example:
         >>> top_directions([{'h': 0.1, 'h_flip': 0.2, 'w2': 0.4, 'v': 0.3}], 2)
@@ -47,6 +47,12 @@ def top_directions(blocks: Sequence[Mapping[str, float]], count: int = TOP_K) ->
             raise ValueError(
                 f'cannot choose {count} directions in block {index}, which has {len(block)} candidates '
                 f'({", ".join(block)}): choose at least 1 and at most all of them'
+            )
+        broken = [name for name, value in block.items() if not math.isfinite(value)]
+        if broken:
+            raise ValueError(
+                f'the probabilities of {", ".join(broken)} in block {index} are not finite: the search has diverged, '
+                'so choose from an earlier checkpoint'
             )
     return tuple(canonical_order(sorted(block, key=block.__getitem__, reverse=True)[:count]) for block in blocks)
 
@@ -79,7 +85,7 @@ def export_weights(model: nn.Module, directions: Sequence[Sequence[str]]) -> dic
     weights = {}
     for name, value in model.state_dict().items():
         owner, _, parameter = name.rpartition('.')
-        if owner in places and parameter in _PER_DIRECTION:
+        if owner in places and parameter in mixers[owner].PER_DIRECTION:
             value = value[places[owner].to(value.device)]
         if not name.endswith(_ALPHA):
             weights[name] = value.clone()

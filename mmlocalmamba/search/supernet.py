@@ -5,11 +5,10 @@ from __future__ import annotations
 from torch import nn
 
 from mmlocalmamba.models.layers.merge import DirectionMixture
-from mmlocalmamba.models.layers.ss2d import SS2D
-from mmlocalmamba.models.layers.vim_mixer import VimMixer
+from mmlocalmamba.models.layers.mixer import ScanMixer
 
 
-def search_mixers(model: nn.Module) -> dict[str, SS2D | VimMixer]:
+def search_mixers(model: nn.Module) -> dict[str, ScanMixer]:
     """Find the searching mixers of a model, a bare backbone or a whole detector, in the order of its blocks.
 
     Returns:
@@ -21,7 +20,7 @@ def search_mixers(model: nn.Module) -> dict[str, SS2D | VimMixer]:
     mixers = {
         name: module
         for name, module in model.named_modules()
-        if isinstance(module, (SS2D, VimMixer)) and isinstance(module.merge, DirectionMixture)
+        if isinstance(module, ScanMixer) and isinstance(module.merge, DirectionMixture)
     }
     if not mixers:
         raise ValueError(
@@ -31,7 +30,7 @@ def search_mixers(model: nn.Module) -> dict[str, SS2D | VimMixer]:
     return mixers
 
 
-def mixture(mixer: SS2D | VimMixer) -> DirectionMixture:
+def mixture(mixer: ScanMixer) -> DirectionMixture:
     """Give the mixture of a searching mixer.
 
     Raises:

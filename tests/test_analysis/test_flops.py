@@ -7,9 +7,10 @@ from mmengine.fileio import load
 from torch import nn
 
 import mmlocalmamba  # noqa: F401
-from mmlocalmamba.analysis.flops import build_model, count_config, count_model, scan_flops, total
+from mmlocalmamba.analysis.flops import build_model, count_config, count_model, total
+from mmlocalmamba.analysis.mixer_flops import scan_flops
+from mmlocalmamba.directions import CANDIDATES
 from mmlocalmamba.models import ImageClassifier, LocalVim, LocalVMamba
-from mmlocalmamba.ops import depthwise_conv2d_silu
 
 ROOT = Path(__file__).resolve().parents[2]
 INDEX = {
@@ -26,21 +27,6 @@ def test_a_convolution_and_a_linear_layer_by_hand():
     assert part.flops == 3 * 4 * 9 * 35 + 4 * 35 * 2
     assert part.params == 3 * 4 * 9 + 4 + 4 * 35 * 2 + 2
     assert part.scan_flops == 0
-
-
-def test_the_scan_by_hand():
-    assert scan_flops(tokens=10, channels=6, d_state=4, directions=3) == 3 * (9 * 10 * 6 * 4 + 10 * 6)
-
-
-def test_the_fused_convolution_of_a_map_counts_as_pytorchs():
-    class Fused(nn.Conv2d):
-        def forward(self, x):
-            return depthwise_conv2d_silu(x.permute(0, 2, 3, 1), self.weight, self.bias)
-
-    shape = dict(in_channels=3, out_channels=3, kernel_size=3, padding=1, groups=3)
-    (fused,), (plain,) = (count_model(make(**shape), 5, 7) for make in (Fused, nn.Conv2d))
-    assert fused == plain
-    assert fused.flops == 3 * 9 * 35
 
 
 def one_block(directions, **arguments):
@@ -70,6 +56,25 @@ def test_padding_of_windows_is_scanned():
 def test_conventions_agree_on_local_vmamba():
     (part,) = count_model(LocalVMamba(arch='micro'), 64, 96)
     assert part.flops == part.published_flops > part.scan_flops > 0
+
+
+def small_vmamba():
+    return LocalVMamba(dict(dims=[16, 32], depths=[1, 2], directions=[CANDIDATES] * 3), out_indices=(0, 1))
+
+
+def small_vim():
+    return LocalVim(dict(embed_dim=32, depth=2, directions=[CANDIDATES] * 2), out_indices=(1,))
+
+
+@pytest.mark.parametrize('backend', ['auto', 'chunked', 'reference'])
+@pytest.mark.parametrize(
+    ('build', 'wanted'),
+    [(small_vmamba, (60_507_136, 60_507_136, 50_928_640)), (small_vim, (10_208_256, 5_165_568, 7_275_520))],
+)
+def test_figures_do_not_depend_on_the_back_end(build, wanted, backend, monkeypatch):
+    monkeypatch.setenv('MMLOCALMAMBA_BACKEND', backend)
+    (part,) = count_model(build(), 64, 96)
+    assert (part.flops, part.published_flops, part.scan_flops) == wanted
 
 
 def test_twice_the_image_costs_twice_as_much():

@@ -143,7 +143,7 @@ def test_weights_are_named_once_and_are_those_that_exist(name):
 
 
 def test_the_weights_are_those_that_the_log_knows():
-    from mmlocalmamba.engine.preflight import PUBLISHED_WEIGHTS
+    from mmlocalmamba.engine.weight_check import PUBLISHED_WEIGHTS
 
     assert set(PUBLISHED_WEIGHTS.values()) <= {model.get('Weights') for model in INDEX.values()}
 

@@ -3,8 +3,19 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from mmlocalmamba.directions import CANDIDATES, inverse_order, orders, parse_direction, scan_order, scan_orders
+from mmlocalmamba.directions import (
+    CANDIDATES,
+    inverse_order,
+    orders,
+    parse_direction,
+    published_directions,
+    scan_order,
+    scan_orders,
+)
+from mmlocalmamba.directions.order_cache import OrderCache
+from mmlocalmamba.directions.orders import scan_length
 
 NAMES = st.builds(
     lambda path, flip: path + flip, st.sampled_from(['h', 'v', 'w1', 'w2', 'w3', 'w7']), st.sampled_from(['', '_flip'])
@@ -13,10 +24,8 @@ SIDES = st.integers(1, 17)
 
 
 @pytest.fixture
-def empty_cache():
-    orders._cached_orders.cache_clear()
-    yield
-    orders._cached_orders.cache_clear()
+def empty_cache(monkeypatch) -> None:
+    monkeypatch.setattr(orders, '_cache', OrderCache(orders._stack_orders))
 
 
 def test_orders_are_those_of_the_published_code(shared_dir) -> None:
@@ -40,7 +49,10 @@ def test_every_token_is_visited_once(name, height, width) -> None:
 def test_length_counts_whole_windows(name, height, width) -> None:
     window = parse_direction(name).window
 
-    assert len(scan_order(name, height, width)) == (-(-height // window) * window) * (-(-width // window) * window)
+    want = (-(-height // window) * window) * (-(-width // window) * window)
+    assert len(scan_order(name, height, width)) == want
+    assert scan_length(name, height, width) == want
+    assert scan_length(name, height, width, middle_token=True) == want + 1
 
 
 @given(NAMES, SIDES, SIDES, st.booleans())
@@ -141,3 +153,61 @@ def test_default_device_does_not_get_into_the_cache() -> None:
 def test_errors_of_the_cached_part_are_the_callers() -> None:
     with pytest.raises(ValueError, match='cannot scan a map of 0 x 2'):
         scan_orders(['h'], 0, 2)
+
+
+class OtherDevices(TorchDispatchMode):
+    """Refuses every operation that reads a value on the host or goes from one device to another."""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        assert func not in (torch.ops.aten._local_scalar_dense.default, torch.ops.aten._to_copy.default), func
+        assert not isinstance(out, torch.Tensor) or out.device.type == 'meta', func
+        return out
+
+
+@pytest.mark.usefixtures('empty_cache')
+def test_orders_are_made_on_their_own_device() -> None:
+    """On a GPU, a copy from the host or a value read from the device would stop the host until the device is done."""
+    with OtherDevices():
+        made = scan_orders(CANDIDATES, 13, 11, middle_token=True, device='meta')
+
+    assert made.shape == (8, 14 * 14 + 1)
+
+
+def orders_of_an_image(cache: OrderCache, height: int, width: int) -> None:
+    """Ask for what LocalVMamba-T asks for during an image: every block's orders, at the size of its stage."""
+    blocks = published_directions('local_vmamba_tiny')
+    strides = [4] * 2 + [8] * 2 + [16] * 9 + [32] * 2
+    for names, stride in zip(blocks, strides, strict=True):
+        cache.get(names, -(-height // stride), -(-width // stride), False, torch.device('meta'))
+
+
+def test_orders_of_many_image_sizes_stay_in_the_cache() -> None:
+    """Multi-scale training comes back to sizes that it has seen: 256 orders, as few as once were kept, are 18 sizes."""
+    cache = OrderCache(orders._stack_orders)
+    sizes = [(height, width) for height in range(480, 801, 32) for width in (800, 1088, 1216, 1344)]
+    for size in sizes:
+        orders_of_an_image(cache, *size)
+    assert (cache.hits, cache.misses) == (len(sizes), 14 * len(sizes))  # two of its 15 blocks have the same directions
+    for size in sizes:
+        orders_of_an_image(cache, *size)
+
+    assert cache.misses == 14 * len(sizes)
+
+
+def test_the_cache_forgets_what_was_not_used_for_longest() -> None:
+    device = torch.device('cpu')
+    cache = OrderCache(orders._stack_orders, capacity=3 * 4 * 4)  # three orders of four tokens
+    kept = [cache.get((name,), 2, 2, False, device) for name in ('h', 'v', 'h_flip')]
+    assert cache.get(('h',), 2, 2, False, device) is kept[0]
+    cache.get(('v_flip',), 2, 2, False, device)
+
+    assert cache.get(('h',), 2, 2, False, device) is kept[0]
+    assert cache.get(('v',), 2, 2, False, device) is not kept[1]
+
+
+def test_what_is_larger_than_the_cache_is_not_kept() -> None:
+    cache = OrderCache(orders._stack_orders, capacity=8)
+    first = cache.get(('h',), 2, 2, False, torch.device('cpu'))
+
+    assert cache.get(('h',), 2, 2, False, torch.device('cpu')) is not first

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from types import ModuleType
 from typing import NamedTuple
 
@@ -9,15 +10,16 @@ import torch
 from torch import Tensor
 
 from mmlocalmamba.directions import scan_orders
+from mmlocalmamba.ops import ScanInputs
 from mmlocalmamba.ops.backends import reference
+from mmlocalmamba.ops.selective_scan import multiply_out
 
-NAMES = ('y', 'd_u', 'd_dt', 'd_A', 'd_B', 'd_C', 'd_D', 'd_dt_bias')
+TENSORS = ('u', 'dt', 'A', 'B', 'C', 'D', 'dt_bias', 'dt_weight')
+"""What has a gradient."""
 
 
 class Problem(NamedTuple):
-    inputs: list[Tensor]
-    order: Tensor
-    num_tokens: int
+    inputs: ScanInputs
     grad: Tensor
 
 
@@ -44,31 +46,66 @@ def make_problem(
             return torch.randn(shape[-1] + 1, *shape[:-1]).to(dtype)[1:].movedim(0, -1)
         return torch.randn(shape).to(dtype)
 
-    u = draw(batch, rows, channels) if spatial else draw(batch, rows, k, channels)
-    dt, B, C = draw(batch, rows, k, channels), draw(batch, rows, k, d_state), draw(batch, rows, k, d_state)
-    A = -torch.exp(torch.randn(k, channels, d_state)).to(full)
-    D, dt_bias = torch.randn(k, channels).to(full), torch.randn(k, channels).to(full)
-    grad = torch.randn(batch, k, tokens, channels).to(dtype)
-    return Problem([u, dt, A, B, C, D, dt_bias], order, tokens, grad)
+    inputs = ScanInputs(
+        u=draw(batch, rows, channels) if spatial else draw(batch, rows, k, channels),
+        dt=draw(batch, rows, k, channels),
+        B=draw(batch, rows, k, d_state),
+        C=draw(batch, rows, k, d_state),
+        A=-torch.exp(torch.randn(k, channels, d_state)).to(full),
+        D=torch.randn(k, channels).to(full),
+        dt_bias=torch.randn(k, channels).to(full),
+        order=order,
+        num_tokens=tokens,
+    )
+    return Problem(inputs, torch.randn(batch, k, tokens, channels).to(dtype))
 
 
-def run(backend: ModuleType, problem: Problem) -> tuple[Tensor, ...]:
-    """Run forward and backward; y and seven gradients."""
-    inputs, order, num_tokens, grad = problem
-    y, states = backend.forward(*inputs, order, num_tokens, True)
-    assert tuple(states.shape) == tuple(backend.states_shape(inputs[0], inputs[2], order))
-    return y, *backend.backward(grad, *inputs, order, states, num_tokens)
+def in_factors(problem: Problem, rank: int = 2) -> Problem:
+    """Give step sizes at low rank with a projection, and A as its logarithm, of the same kind as the problem's."""
+    inputs = problem.inputs
+    dt = torch.randn(*inputs.dt.shape[:-1], rank).to(inputs.dt.dtype)
+    dt_weight = torch.randn(*inputs.D.shape, rank).to(inputs.A.dtype)
+    return problem._replace(inputs=inputs._replace(dt=dt, dt_weight=dt_weight, A=torch.log(-inputs.A), log_A=True))
+
+
+def map_tensors(inputs: ScanInputs, change: Callable[[Tensor], Tensor]) -> ScanInputs:
+    """Change the tensors that have a gradient."""
+    present = {name: getattr(inputs, name) for name in TENSORS if getattr(inputs, name) is not None}
+    return inputs._replace(**{name: change(value) for name, value in present.items()})
+
+
+def tensors_of(inputs: ScanInputs) -> list[Tensor]:
+    """List the tensors that have a gradient."""
+    return [getattr(inputs, name) for name in TENSORS if getattr(inputs, name) is not None]
+
+
+def run(backend: ModuleType, problem: Problem) -> dict[str, Tensor]:
+    """Run forward and backward; y and the gradients, by name."""
+    inputs, grad = problem
+    y, states = backend.forward(inputs, True)
+    assert tuple(states.shape) == tuple(backend.states_shape(inputs))
+    grads = backend.backward(grad, inputs, states)
+    return {'y': y, **{f'd_{name}': value for name, value in grads._asdict().items() if value is not None}}
+
+
+def truth(problem: Problem) -> dict[str, Tensor]:
+    """Compute y and the gradients by the naive loop in float64, by autograd where there are factors."""
+    inputs = map_tensors(problem.inputs, lambda x: x.detach().double().requires_grad_())
+    y = reference.selective_scan_naive(multiply_out(inputs))
+    grads = torch.autograd.grad(y, tensors_of(inputs), problem.grad.double(), allow_unused=True, materialize_grads=True)
+    names = [f'd_{name}' for name in TENSORS if getattr(inputs, name) is not None]
+    return {'y': y.detach(), **dict(zip(names, grads, strict=True))}
 
 
 def assert_agrees(backend: ModuleType, problem: Problem, tolerance: float) -> None:
     """Compare values and all gradients with the reference in float64, relative to the largest value of each."""
-    inputs, order, num_tokens, grad = problem
-    wide = Problem([x.double() for x in inputs], order, num_tokens, grad.double())
-    like = (grad, *inputs)
-    for name, got, want, x in zip(NAMES, run(backend, problem), run(reference, wide), like, strict=True):
-        assert got.dtype == x.dtype, name
-        assert got.shape == want.shape, name
-        assert got.is_contiguous(), name
-        scale = max(want.abs().max().item() if want.numel() else 0.0, 1.0)
-        difference = (got.double() - want).abs().max().item() / scale if want.numel() else 0.0
+    got, want = run(backend, problem), truth(problem)
+    assert got.keys() == want.keys()
+    for name, value in got.items():
+        like = problem.grad if name == 'y' else getattr(problem.inputs, name[2:])
+        assert value.dtype == like.dtype, name
+        assert value.shape == want[name].shape, name
+        assert value.is_contiguous(), name
+        scale = max(want[name].abs().max().item() if value.numel() else 0.0, 1.0)
+        difference = (value.double() - want[name]).abs().max().item() / scale if value.numel() else 0.0
         assert difference <= tolerance, f'{name} differs by {difference:.1e} of {scale:.1e}'

@@ -8,7 +8,7 @@ from mmlocalmamba.ops import available_backends, backend_for, backends, local_se
 from mmlocalmamba.ops.backends import chunked, reference
 from mmlocalmamba.ops.backends.self_check import self_check
 
-from .problems import make_problem
+from .problems import assert_agrees, make_problem, map_tensors, tensors_of
 
 BACKENDS_HERE = [name for name, reason in available_backends('cpu').items() if reason is None]
 
@@ -45,13 +45,15 @@ def use_fake(monkeypatch):
 
 
 def fake(**changed) -> SimpleNamespace:
-    parts = {name: getattr(chunked, name) for name in ('why_not', 'states_shape', 'forward', 'backward')}
+    parts = {
+        name: getattr(chunked, name) for name in ('why_not', 'states_shape', 'forward', 'backward', 'TAKES_FACTORS')
+    }
     return SimpleNamespace(**{**parts, **changed})
 
 
 def wrong_gradient(*args):
-    d_u, d_dt, d_A, *others = chunked.backward(*args)
-    return d_u, d_dt, d_A * 1.01, *others
+    grads = chunked.backward(*args)
+    return grads._replace(A=grads.A * 1.01)
 
 
 def raising(*_args):
@@ -104,10 +106,10 @@ def test_unknown_name_is_refused() -> None:
 
 
 def test_forced_back_end_that_cannot_run_raises() -> None:
-    inputs, order, _, _ = make_problem(2, 2, dtype=torch.float32)
+    inputs = make_problem(2, 2, dtype=torch.float32).inputs
 
     with pytest.raises(RuntimeError, match=r"'cuda' was asked for, but cannot run on 'cpu'.*CUDA devices only"):
-        local_selective_scan(*inputs, order, backend='cuda')
+        local_selective_scan(inputs, backend='cuda')
 
 
 def test_every_back_end_reports() -> None:
@@ -162,35 +164,68 @@ def test_check_passes_what_is_right(backend) -> None:
 
 @pytest.mark.parametrize('backend', BACKENDS_HERE)
 def test_autocast_scans_in_float32(backend) -> None:
-    inputs, order, _, grad = make_problem(4, 5, dtype=torch.bfloat16)
-    wide = [x.float().requires_grad_() for x in inputs]
-    inputs = [x.requires_grad_() for x in inputs]
+    problem = make_problem(4, 5, dtype=torch.bfloat16)
+    wide = map_tensors(problem.inputs, lambda x: x.float().requires_grad_())
+    inputs = map_tensors(problem.inputs, lambda x: x.requires_grad_())
     with torch.autocast('cpu', dtype=torch.bfloat16):
-        y = local_selective_scan(*inputs, order, backend=backend)
-    want = local_selective_scan(*wide, order, backend=backend)
+        y = local_selective_scan(inputs, backend=backend)
+    want = local_selective_scan(wide, backend=backend)
 
     assert y.dtype == torch.float32
     torch.testing.assert_close(y, want)
-    got_grads, want_grads = (torch.autograd.grad(out, xs, grad.float()) for out, xs in ((y, inputs), (want, wide)))
-    for got, expected, x in zip(got_grads, want_grads, inputs, strict=True):
+    got_grads, want_grads = (
+        torch.autograd.grad(out, tensors_of(x), problem.grad.float()) for out, x in ((y, inputs), (want, wide))
+    )
+    for got, expected, x in zip(got_grads, want_grads, tensors_of(inputs), strict=True):
         assert got.dtype == x.dtype
         torch.testing.assert_close(got, expected.to(x.dtype))
 
 
 @pytest.mark.parametrize('backend', BACKENDS_HERE)
 def test_autocast_takes_tokens_of_different_types(backend) -> None:
-    (u, dt, *others), order, _, _ = make_problem(4, 5, dtype=torch.float32)
-    low, weight = torch.randn(*dt.shape[:-1], 3).bfloat16(), torch.randn(*others[3].shape, 3)
+    inputs = make_problem(4, 5, dtype=torch.float32).inputs
+    low, weight = torch.randn(*inputs.dt.shape[:-1], 3).bfloat16(), torch.randn(*inputs.D.shape, 3)
     with torch.autocast('cpu', dtype=torch.bfloat16):
-        y = local_selective_scan(u, low, *others, order, backend=backend, dt_weight=weight)
+        y = local_selective_scan(inputs._replace(dt=low, dt_weight=weight), backend=backend)
     expanded = torch.einsum('blkr,kdr->blkd', low.float(), weight)
 
     assert y.dtype == torch.float32
     # Back ends that do not expand steps themselves get a product in bfloat16.
-    torch.testing.assert_close(y, local_selective_scan(u, expanded, *others, order), rtol=2e-2, atol=5e-2)
+    torch.testing.assert_close(y, local_selective_scan(inputs._replace(dt=expanded)), rtol=2e-2, atol=5e-2)
 
 
 def test_bfloat16_stays_bfloat16_outside_autocast() -> None:
-    inputs, order, _, _ = make_problem(3, 4, dtype=torch.bfloat16)
+    assert local_selective_scan(make_problem(3, 4, dtype=torch.bfloat16).inputs).dtype == torch.bfloat16
 
-    assert local_selective_scan(*inputs, order).dtype == torch.bfloat16
+
+@pytest.mark.parametrize('spatial', [True, False])
+@pytest.mark.parametrize('backend', BACKENDS_HERE)
+def test_tokens_that_an_order_leaves_out_are_zero(backend, spatial) -> None:
+    problem = make_problem(3, 4, ('h', 'v_flip'), channels=5, spatial=spatial)
+    order = problem.inputs.order.clone()
+    order[0, 2] = order[1, :3] = -1
+    problem = problem._replace(inputs=problem.inputs._replace(order=order))
+
+    assert_agrees(backends.load_backend(backend), problem, 1e-12)
+    y, _ = backends.load_backend(backend).forward(problem.inputs, False)
+    assert (y[:, 0, 2] == 0).all()
+
+
+@pytest.mark.parametrize('backend', BACKENDS_HERE)
+@pytest.mark.parametrize(
+    ('changes', 'message'),
+    [
+        ({(0, 0): 12}, r'order.*12'),
+        ({(1, 3): -2}, r'order.*-2'),
+        ({(0, 0): 2**31 - 1}, r'order.*2147483647'),
+        ({(0, 0): 1}, r'order.*twice'),
+    ],
+)
+def test_orders_that_name_no_token_or_one_twice_are_refused(backend, changes, message) -> None:
+    inputs = make_problem(3, 4, ('h', 'v'), dtype=torch.float32).inputs
+    order = inputs.order.clone()
+    for place, value in changes.items():
+        order[place] = value
+
+    with pytest.raises(ValueError, match=message):
+        local_selective_scan(inputs._replace(order=order), backend=backend)

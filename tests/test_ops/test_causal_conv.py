@@ -5,10 +5,10 @@ import torch.nn.functional as F
 from mmlocalmamba.directions import scan_orders
 from mmlocalmamba.ops import local_causal_conv1d
 from mmlocalmamba.ops.backends import cpu
-from mmlocalmamba.ops.causal_conv import _causal_conv1d, _causal_conv1d_backward, causal_conv1d_naive
+from mmlocalmamba.ops.causal_conv import _causal_conv1d, causal_conv1d_naive
 
 DIRECTIONS = ('h', 'v_flip', 'w2', 'w7_flip')
-needs_extension = pytest.mark.skipif(cpu.why_not('cpu') is not None, reason='the C++ extension is not built')
+needs_library = pytest.mark.skipif(cpu.why_not('cpu') is not None, reason='the C++ library is not built')
 
 
 def draw(height, width, channels=19, taps=4, dtype=torch.float64, batch=2):
@@ -37,7 +37,7 @@ def test_naive_is_a_convolution_of_each_sequence() -> None:
         torch.testing.assert_close(got[:, :, k], F.silu(want).transpose(1, 2))
 
 
-@needs_extension
+@needs_library
 @pytest.mark.parametrize('size', [(1, 1), (1, 9), (9, 1), (3, 5), (13, 11)])
 @pytest.mark.parametrize(
     ('dtype', 'tolerance'),
@@ -53,7 +53,7 @@ def test_kernel_agrees_with_naive(size, dtype, tolerance) -> None:
         assert (a.double() - b).abs().max() <= tolerance * max(b.abs().max().item(), 1.0), name
 
 
-@needs_extension
+@needs_library
 @pytest.mark.parametrize('taps', [1, 2, 4, 7])
 @pytest.mark.parametrize('channels', [1, 16, 33])
 def test_kernel_of_any_width(channels, taps) -> None:
@@ -64,7 +64,7 @@ def test_kernel_of_any_width(channels, taps) -> None:
         torch.testing.assert_close(a, b)
 
 
-@needs_extension
+@needs_library
 def test_kernel_takes_strided_tokens_and_gradients() -> None:
     x, weight, bias, order, grad = draw(4, 5)
     strided = torch.cat([x, x], -1)[..., : x.shape[-1]]
@@ -75,7 +75,7 @@ def test_kernel_takes_strided_tokens_and_gradients() -> None:
         torch.testing.assert_close(a, b)
 
 
-@needs_extension
+@needs_library
 def test_empty_batch() -> None:
     *inputs, order, grad = draw(3, 4, batch=0)
     y, d_x, d_weight, d_bias = grads_of(_causal_conv1d, inputs, order, grad)
@@ -86,7 +86,7 @@ def test_empty_batch() -> None:
     assert not d_bias.any()
 
 
-@needs_extension
+@needs_library
 def test_results_do_not_depend_on_thread_count() -> None:
     *inputs, order, grad = draw(13, 11, channels=80, dtype=torch.float32)
     results = []
@@ -98,14 +98,16 @@ def test_results_do_not_depend_on_thread_count() -> None:
     assert all(torch.equal(one, three) for one, three in zip(*results, strict=True))
 
 
-@needs_extension
+@needs_library
 def test_registration() -> None:
     *inputs, order, grad = draw(2, 3, dtype=torch.float32)
     tests = ('test_schema', 'test_autograd_registration', 'test_faketensor')
     torch.library.opcheck(_causal_conv1d, (*[x.requires_grad_() for x in inputs], order), test_utils=tests)
     detached = [x.detach() for x in inputs]
     torch.library.opcheck(
-        _causal_conv1d_backward, (grad, *detached, order), test_utils=('test_schema', 'test_faketensor')
+        torch.ops.mmlocalmamba.causal_conv1d_backward.default,
+        (grad, *detached, order),
+        test_utils=('test_schema', 'test_faketensor'),
     )
 
 
@@ -114,3 +116,36 @@ def test_shapes_that_do_not_fit_are_refused() -> None:
 
     with pytest.raises(ValueError, match=r'weight \(4, 18, 4\) and bias .* do not fit'):
         local_causal_conv1d(x, weight[:, 1:], bias[:, 1:], order)
+
+
+@pytest.mark.parametrize(('place', 'value', 'message'), [((0, 0), 12, '12'), ((1, 2), -2, '-2')])
+@pytest.mark.parametrize('function', [local_causal_conv1d, causal_conv1d_naive])
+def test_orders_that_name_no_token_are_refused(function, place, value, message) -> None:
+    x, weight, bias, order, _ = draw(3, 4)
+    order = order.clone()
+    order[place] = value
+
+    with pytest.raises(ValueError, match=message):
+        function(x, weight, bias, order)
+
+
+@pytest.mark.parametrize(
+    ('change', 'message'),
+    [
+        (dict(x=torch.zeros(1, 2, 6, 4)), r'x must be \(Bt, L, D\)'),
+        (dict(order=torch.zeros(1, 2, 6, dtype=torch.int32)), r'order int32 \(K, L_scan\)'),
+        (dict(order=torch.zeros(2, 6, dtype=torch.int64)), 'order int32'),
+        (dict(weight=torch.zeros(2, 4, 0)), 'do not fit'),
+        (dict(bias=torch.zeros(2, 4, device='meta')), 'bias is on meta, but x is on cpu'),
+    ],
+)
+def test_arguments_of_another_kind_are_refused(change, message) -> None:
+    arguments = dict(
+        x=torch.zeros(1, 6, 4),
+        weight=torch.zeros(2, 4, 4),
+        bias=torch.zeros(2, 4),
+        order=torch.zeros(2, 6, dtype=torch.int32),
+    )
+
+    with pytest.raises(ValueError, match=message):
+        local_causal_conv1d(**{**arguments, **change})

@@ -47,20 +47,19 @@ def test_empty_batch() -> None:
 @pytest.mark.usefixtures('segmented')
 def test_large_steps_stay_finite() -> None:
     problem = make_problem(6, 6, dtype=torch.float32)
-    problem.inputs[1].mul_(100)
+    problem.inputs.dt.mul_(100)
 
     assert_agrees(chunked, problem, 1e-4)
 
 
 def test_states_are_kept_only_on_request() -> None:
-    inputs, order, num_tokens, _ = make_problem(5, 5)
-
-    assert chunked.forward(*inputs, order, num_tokens, False)[1].numel() == 0
+    assert chunked.forward(make_problem(5, 5).inputs, False)[1].numel() == 0
 
 
 def test_states_grow_linearly() -> None:
-    u, _, A, *_ = make_problem(1, 1).inputs
-    sizes = [torch.Size(chunked.states_shape(u, A, torch.zeros(2, n, dtype=torch.int32))).numel() for n in (1024, 4096)]
+    inputs = make_problem(1, 1).inputs
+    orders = [torch.zeros(2, length, dtype=torch.int32) for length in (1024, 4096)]
+    sizes = [torch.Size(chunked.states_shape(inputs._replace(order=order))).numel() for order in orders]
 
     assert sizes[1] == 4 * sizes[0]
 
@@ -74,17 +73,10 @@ def test_result_does_not_depend_on_thread_count() -> None:
     finally:
         torch.set_num_threads(1)
 
-    for a, b in zip(one, four, strict=True):
+    for a, b in zip(one.values(), four.values(), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-5)
 
 
-def test_reference_backward_is_that_of_autograd() -> None:
-    inputs, order, num_tokens, grad = make_problem(3, 5, ('v', 'w2_flip'))
-    for x in inputs:
-        x.requires_grad_()
-    y = reference.selective_scan_naive(*inputs, order, num_tokens)
-    want = torch.autograd.grad(y, inputs, grad)
-    got = reference.backward(grad, *[x.detach() for x in inputs], order, y.new_empty(0), num_tokens)
-
-    for a, b in zip(got, want, strict=True):
-        torch.testing.assert_close(a, b)
+@pytest.mark.parametrize('spatial', [True, False])
+def test_reference_backward_is_that_of_autograd(spatial) -> None:
+    assert_agrees(reference, make_problem(3, 5, ('v', 'w2_flip'), spatial=spatial), 1e-12)

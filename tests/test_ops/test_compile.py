@@ -6,9 +6,9 @@ import torch
 from mmlocalmamba.directions import scan_orders
 from mmlocalmamba.models.backbones import LocalVim, LocalVMamba
 from mmlocalmamba.ops import available_backends, local_selective_scan
-from mmlocalmamba.ops.selective_scan import _selective_scan, _selective_scan_backward
+from mmlocalmamba.ops.selective_scan import _selective_scan
 
-from .problems import make_problem
+from .problems import in_factors, make_problem
 
 # Directions differ from block to block: none may get another one's order.
 BLOCKS = [['h', 'w2_flip'], ['v_flip'], ['w3', 'h_flip'], ['v', 'w2']]
@@ -34,56 +34,54 @@ def fresh_compiler():
     torch._dynamo.reset()
 
 
-@pytest.mark.parametrize('backend', BACKENDS_HERE)
+CASES = pytest.mark.parametrize(
+    ('backend', 'factors'), [*((name, False) for name in BACKENDS_HERE), ('cpu', True)], ids=str
+)
+
+
+def operation_arguments(backend: str, factors: bool, spatial: bool = True) -> tuple[list, torch.Tensor]:
+    if backend not in BACKENDS_HERE:
+        pytest.skip('the C++ library is not built')
+    problem = make_problem(2, 3, spatial=spatial, dtype=torch.float32)
+    inputs = in_factors(problem).inputs if factors else problem.inputs
+    return [*inputs, True, backend], problem.grad
+
+
+@CASES
 @pytest.mark.parametrize('spatial', [True, False])
-def test_registration_of_the_operation(backend, spatial) -> None:
-    inputs, order, num_tokens, _ = make_problem(2, 3, spatial=spatial, dtype=torch.float32)
-    inputs = [x.requires_grad_() for x in inputs]
+def test_registration_of_the_operation(backend, factors, spatial) -> None:
+    arguments, _ = operation_arguments(backend, factors, spatial)
+    for x in arguments:
+        if isinstance(x, torch.Tensor) and x.is_floating_point():
+            x.requires_grad_()
 
     tests = ('test_schema', 'test_autograd_registration', 'test_faketensor')
-    torch.library.opcheck(_selective_scan, (*inputs, None, order, num_tokens, True, False, backend), test_utils=tests)
+    torch.library.opcheck(_selective_scan, tuple(arguments), test_utils=tests)
 
 
-@pytest.mark.parametrize('backend', BACKENDS_HERE)
-def test_registration_of_the_backward(backend) -> None:
-    inputs, order, num_tokens, grad = make_problem(2, 3, dtype=torch.float32)
-    states = _selective_scan(*inputs, None, order, num_tokens, True, False, backend)[1]
+@CASES
+def test_registration_of_the_backward(backend, factors) -> None:
+    arguments, grad = operation_arguments(backend, factors)
+    states = _selective_scan(*arguments)[1]
+    u, dt, A, B, C, D, dt_bias, order, num_tokens, dt_weight, log_A, *_ = arguments
+    saved = (u, dt, A, B, C, D, dt_bias, dt_weight, order, states)
+    backward = torch.ops.mmlocalmamba.selective_scan_backward.default
 
-    arguments = (grad, *inputs, None, order, states, num_tokens, False, backend)
-    torch.library.opcheck(_selective_scan_backward, arguments, test_utils=('test_schema', 'test_faketensor'))
-
-
-@pytest.mark.skipif('cpu' not in BACKENDS_HERE, reason='the C++ extension is not built')
-@pytest.mark.parametrize('spatial', [True, False])
-def test_registration_with_raw_parameters(spatial) -> None:
-    inputs, order, num_tokens, grad = make_problem(2, 3, spatial=spatial, dtype=torch.float32)
-    inputs[1], dt_weight = inputs[1][..., :2].clone(), torch.randn(*inputs[5].shape, 2)
-    inputs[2] = torch.log(-inputs[2])
-    leaves = [x.requires_grad_() for x in (*inputs, dt_weight)]
-    options = (order, num_tokens, True, True, 'cpu')
-
-    tests = ('test_schema', 'test_autograd_registration', 'test_faketensor')
-    torch.library.opcheck(_selective_scan, (*leaves, *options), test_utils=tests)
-    with torch.no_grad():
-        states = _selective_scan(*leaves, *options)[1]
-    arguments = (grad, *(x.detach() for x in leaves), order, states, num_tokens, True, 'cpu')
-    torch.library.opcheck(_selective_scan_backward, arguments, test_utils=('test_schema', 'test_faketensor'))
+    settings = (num_tokens, log_A, True, backend)
+    torch.library.opcheck(backward, (grad, *saved, *settings), test_utils=('test_schema', 'test_faketensor'))
 
 
 def test_compiled_operation_is_one_node() -> None:
-    inputs, order, _, _ = make_problem(3, 4, dtype=torch.float32)
+    inputs = make_problem(3, 4, dtype=torch.float32).inputs
     graphs = []
 
     def keep(graph, _inputs):
         graphs.append(graph)
         return graph
 
-    def scan(*args):
-        return local_selective_scan(*args)
+    got = torch.compile(local_selective_scan, fullgraph=True, backend=keep)(inputs)
 
-    got = torch.compile(scan, fullgraph=True, backend=keep)(*inputs, order)
-
-    torch.testing.assert_close(got, local_selective_scan(*inputs, order))
+    torch.testing.assert_close(got, local_selective_scan(inputs))
     names = [str(node.target) for node in graphs[0].graph.nodes if node.op == 'call_function']
     assert len([name for name in names if 'selective_scan' in name]) == 1
 
@@ -96,6 +94,40 @@ def test_compiled_orders_keep_the_cache_to_themselves() -> None:
 
     assert torch.equal(got, 2 * scan_orders(['h', 'w2'], 3, 3))
     assert scan_orders(['h', 'w2'], 3, 3).max() == 8
+
+
+def test_orders_of_any_size_are_compiled_once() -> None:
+    """With dynamic sizes, what the order of padded windows is like must not depend on which padding is longest."""
+    graphs = []
+
+    def keep(graph, _inputs):
+        graphs.append(graph)
+        return graph
+
+    def order_of(x):
+        return scan_orders(['h', 'w2', 'w7', 'v_flip'], *x.shape)
+
+    compiled = torch.compile(order_of, fullgraph=True, backend=keep, dynamic=True)
+    for size in [(4, 5), (7, 9), (14, 14), (15, 8), (2, 30)]:
+        assert torch.equal(compiled(torch.zeros(size)), scan_orders(['h', 'w2', 'w7', 'v_flip'], *size))
+    assert len(graphs) == 1
+
+
+@pytest.mark.slow
+@BACKBONES
+def test_compiled_backbone_takes_any_size(make) -> None:
+    model, graphs = make().eval(), []
+
+    def keep(graph, _inputs):
+        graphs.append(graph)
+        return graph
+
+    compiled = torch.compile(model, fullgraph=True, backend=keep, dynamic=True)
+    with torch.no_grad():
+        for size in [(64, 96), (80, 48), (112, 144), (40, 200), (56, 56), (72, 104), (96, 88)]:
+            image = torch.randn(1, 3, *size)
+            torch.testing.assert_close(compiled(image), model(image), rtol=1e-4, atol=1e-5)
+    assert len(graphs) <= 3
 
 
 @pytest.mark.slow

@@ -49,15 +49,12 @@ def test_empty_batch_launches_nothing(kernel) -> None:
 
 
 def test_float64_is_refused(kernel) -> None:
-    inputs, order, num_tokens, _ = make_problem(3, 4)
-
     with pytest.raises(ValueError, match="no float64: use backend='chunked'"):
-        cuda.forward(*inputs, order, num_tokens, False)
+        cuda.forward(make_problem(3, 4).inputs, False)
 
 
 def test_double_refuses_a_wrong_layout() -> None:
-    inputs, *_ = make_problem(3, 4, dtype=torch.float32)
-    arguments = list(cuda._arguments(*inputs, make_problem(3, 4).order))
+    arguments = list(cuda._arguments(make_problem(3, 4, dtype=torch.float32).inputs))
     arguments[0] = arguments[0].transpose(1, 2).contiguous().transpose(1, 2)
 
     with pytest.raises(AssertionError):

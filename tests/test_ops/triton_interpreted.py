@@ -9,7 +9,7 @@ import torch
 from mmlocalmamba.ops import local_selective_scan
 from mmlocalmamba.ops.backends import triton
 
-from .problems import assert_agrees, make_problem
+from .problems import assert_agrees, make_problem, map_tensors, run, tensors_of
 
 
 @pytest.fixture(autouse=True)
@@ -56,8 +56,8 @@ def test_bfloat16() -> None:
 
 def test_large_and_tiny_steps() -> None:
     problem = make_problem(2, 4, ('h',), channels=4, d_state=2, dtype=torch.float32)
-    problem.inputs[1][:, ::2] = 10.0
-    problem.inputs[1][:, 1::2] = -12.0
+    problem.inputs.dt[:, ::2] = 10.0
+    problem.inputs.dt[:, 1::2] = -12.0
 
     assert_agrees(triton, problem, 1e-5)
 
@@ -66,11 +66,34 @@ def test_empty_batch() -> None:
     assert_agrees(triton, make_problem(3, 4, batch=0), 0)
 
 
+def test_order_that_leaves_tokens_out() -> None:
+    problem = make_problem(3, 4, ('h', 'v'), d_state=2)
+    order = problem.inputs.order.clone()
+    order[0, 3], order[1, 0] = -1, -1
+
+    assert_agrees(triton, problem._replace(inputs=problem.inputs._replace(order=order)), 1e-12)
+
+
+@pytest.mark.parametrize('spatial', [True, False])
+def test_order_out_of_range_touches_nothing(spatial) -> None:
+    """A token that there is not counts as padding: memory around the tensors stays as it is."""
+    problem = make_problem(3, 4, ('h',), channels=4, d_state=2, spatial=spatial)
+    order = problem.inputs.order.clone()
+    order[0, 2], order[0, 7] = 12 * 10**6, -(10**6)
+    wild = problem._replace(inputs=problem.inputs._replace(order=order))
+    order = order.clone()
+    order[0, 2], order[0, 7] = -1, -1
+    tame = problem._replace(inputs=problem.inputs._replace(order=order))
+
+    for name, got in run(triton, wild).items():
+        assert torch.equal(got, run(triton, tame)[name]), name
+
+
 def test_through_the_operation() -> None:
-    inputs, order, _, grad = make_problem(2, 2, ('h',), channels=3, d_state=2)
-    inputs = [x.requires_grad_() for x in inputs]
-    outputs = [local_selective_scan(*inputs, order, backend=name) for name in ('triton', 'reference')]
+    problem = make_problem(2, 2, ('h',), channels=3, d_state=2)
+    inputs = map_tensors(problem.inputs, lambda x: x.requires_grad_())
+    outputs = [local_selective_scan(inputs, backend=name) for name in ('triton', 'reference')]
 
     torch.testing.assert_close(*outputs)
-    for got, want in zip(*(torch.autograd.grad(y, inputs, grad) for y in outputs), strict=True):
+    for got, want in zip(*(torch.autograd.grad(y, tensors_of(inputs), problem.grad) for y in outputs), strict=True):
         torch.testing.assert_close(got, want)

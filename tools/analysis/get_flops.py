@@ -37,12 +37,12 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
 
 
 def default_shape(cfg: Config) -> tuple[int, int]:
-    """Give the (height, width) at which the paper states FLOPs."""
+    """Return the (height, width) at which the paper states FLOPs."""
     return {'mmdet': (800, 1280), 'mmseg': (512, 2048)}.get(cfg.get('default_scope'), (224, 224))
 
 
 def format_table(parts: list[PartCost], height: int, width: int) -> str:
-    """Lay out the costs of parts and their total."""
+    """Format the costs of parts and their total as a table."""
     rows: list[tuple[str, ...]] = [(f'{height} x {width} pixels', 'params', 'FLOPs', 'published', 'scan')]
     for part in [*parts, total(parts)]:
         flops = (f'{value / 1e9:.3f} G' for value in (part.flops, part.published_flops, part.scan_flops))

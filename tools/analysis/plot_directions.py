@@ -16,7 +16,7 @@ from mmengine.registry import init_default_scope
 
 from mmlocalmamba.analysis.plot_directions import plot_directions, plot_history
 from mmlocalmamba.directions import load_directions, published_directions
-from mmlocalmamba.models.weights.loading import read_state_dict
+from mmlocalmamba.models.weights.files import read_state_dict
 from mmlocalmamba.registry import MODELS
 from mmlocalmamba.search import probabilities, top_directions
 from mmlocalmamba.search.export import TOP_K

@@ -18,7 +18,7 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 
-from mmlocalmamba.models.weights.loading import read_state_dict
+from mmlocalmamba.models.weights.files import read_state_dict
 from mmlocalmamba.registry import MODELS
 from mmlocalmamba.search import export_weights, probabilities, searched_config, top_directions, write_directions
 from mmlocalmamba.search.export import TOP_K

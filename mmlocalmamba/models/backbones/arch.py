@@ -1,4 +1,4 @@
-"""What both backbones check about their arguments."""
+"""What all backbones check about their arguments."""
 
 from __future__ import annotations
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any, ClassVar
 
 import torch
-from mmengine.model import BaseModule
 from timm.layers import DropPath
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from mmlocalmamba.directions import published_directions
 from mmlocalmamba.ops import add_rotate_rms_norm
@@ -18,12 +17,13 @@ from mmlocalmamba.registry import MODELS
 from ..layers.patch import PatchEmbed
 from ..layers.position import Rotary2d, resize_table
 from ..layers.vim_mixer import VimMixer
-from ..weights.loading import init_backbone, refuse_misfit
 from ..weights.published_names import local_vim_from_published
-from .arch import check_range, drop_path_rates, resolve_arch, resolve_directions, resolve_out_indices
+from .arch import resolve_arch
+from .base import ScanBackbone, run_block
 
 NORM_EPS = 1e-5
 OUT_TYPES = ('mixer', 'residual', 'cls_token')
+INITS = ('published', 'mamba')
 
 
 class LocalVimBlock(nn.Module):
@@ -33,15 +33,14 @@ class LocalVimBlock(nn.Module):
 
     Args:
         dim: Channels C.
-        directions: Names of the scan directions.
+        mixer: Maps tokens (B, L, C) and the size of their map to the same shape.
         drop_path: Probability of dropping ``hidden`` before it is added.
-        **mixer: Arguments of :class:`~mmlocalmamba.models.layers.vim_mixer.VimMixer`, which refuses unknown ones.
     """
 
-    def __init__(self, dim: int, directions: Sequence[str], drop_path: float, **mixer: Any) -> None:
+    def __init__(self, dim: int, mixer: VimMixer, drop_path: float) -> None:
         super().__init__()
         self.norm = nn.RMSNorm(dim, eps=NORM_EPS)
-        self.mixer = VimMixer(dim, directions, **mixer)
+        self.mixer = mixer
         self.drop_path = DropPath(drop_path)
 
     def forward(
@@ -68,7 +67,7 @@ class LocalVimBlock(nn.Module):
 
 
 @MODELS.register_module()
-class LocalVim(BaseModule):
+class LocalVim(ScanBackbone):
     """LocalVim, a plain vision backbone of windowed selective scans.
 
     Args:
@@ -96,8 +95,14 @@ class LocalVim(BaseModule):
         out_norm: Whether each output passes a LayerNorm of its own, at first the identity transform of it.
         frozen_stages: -1 trains everything, 0 freezes the patch and position embeddings, i the first i blocks too.
         with_cp: Recompute activations in the backward to save memory.
+        init: Initial weights. ``'published'``: as in the published code, whose results the recipes state. Linear
+            weights are drawn from a truncated normal distribution with a standard deviation of 0.02, and linear biases
+            are 0. With those of the step sizes at 0, steps start at softplus(0) = 0.69. ``'mamba'``: linear layers
+            start with PyTorch's defaults, and step sizes between 0.001 and 0.1, as in Mamba. Both divide the mixers'
+            output projections, drawn by PyTorch's default, by the square root of the depth.
         init_cfg: mmengine's. ``dict(type='Pretrained', checkpoint=<file or URL>)`` takes the published ImageNet files
-            and our own checkpoints, resizes their position tables, and accounts for every key.
+            and our own checkpoints. However weights are loaded, position tables are resized and every tensor is
+            accounted for.
 
     Returns:
         ``forward(image)`` gives a tuple of maps, (B, embed_dim, ceil(H / patch_size), ceil(W / patch_size)) each.
@@ -112,6 +117,7 @@ class LocalVim(BaseModule):
         [(1, 64, 4, 6), (1, 64, 4, 6)]
     """
 
+    unit: ClassVar[str] = 'blocks'
     arch_zoo: ClassVar[dict[str, dict[str, Any]]] = {
         'micro': dict(
             embed_dim=64,
@@ -152,21 +158,18 @@ class LocalVim(BaseModule):
         out_norm: bool = True,
         frozen_stages: int = -1,
         with_cp: bool = False,
+        init: str = 'published',
         init_cfg: dict[str, Any] | None = None,
     ) -> None:
-        super().__init__(init_cfg)
         sizes = resolve_arch(arch, self.arch_zoo, ('embed_dim', 'depth', 'directions'), 'LocalVim')
         dim, depth = sizes['embed_dim'], sizes['depth']
-        self.out_indices = resolve_out_indices(out_indices, depth, 'blocks')
-        check_range('drop_path_rate', drop_path_rate, 0, 1)
-        check_range('frozen_stages', frozen_stages, -1, depth)
-        _check_outputs(out_type, rope, middle_cls_token)
+        super().__init__(
+            (1,) * depth, sizes['directions'], out_indices, drop_path_rate, frozen_stages, with_cp, init_cfg
+        )
+        _check_choices(out_type, rope, middle_cls_token, init)
         if img_size < patch_size:
             raise ValueError(f'img_size={img_size} is smaller than one patch of patch_size={patch_size} pixels')
-        directions = resolve_directions(sizes['directions'], depth)
-        self.depth = max(self.out_indices) + 1
-        self.directions = directions[: self.depth]
-        self.out_type, self.frozen_stages, self.with_cp = out_type, frozen_stages, with_cp
+        self.out_type, self.depth = out_type, len(self.directions)
 
         self.grid = -(-img_size // patch_size)
         self.patch_embed = PatchEmbed(in_channels, dim, patch_size, norm=False)
@@ -174,7 +177,8 @@ class LocalVim(BaseModule):
         self.cls_token = nn.Parameter(torch.zeros(1, 1, dim)) if middle_cls_token else None
         self.cls_pos_embed = nn.Parameter(torch.zeros(1, 1, dim)) if middle_cls_token else None
         self.rope = Rotary2d(dim, self.grid) if rope else None
-        mixer = dict(
+        make_mixer = partial(
+            VimMixer,
             d_state=d_state,
             ssm_ratio=ssm_ratio,
             middle_token=middle_cls_token,
@@ -182,26 +186,30 @@ class LocalVim(BaseModule):
             attn=attn,
             search=search,
         )
-        # The first entry is of no use: the first block has nothing to drop. The last rate is the last output's.
-        rates = drop_path_rates(drop_path_rate, depth)
+        # A block drops what the block before it put out, so the first one drops nothing.
+        dropped = [0.0, *self.drop_path_rates]
         self.layers = nn.ModuleList(
-            LocalVimBlock(dim, directions[i], rates[max(i - 1, 0)], **mixer) for i in range(self.depth)
+            LocalVimBlock(dim, make_mixer(dim, block), rate)
+            for block, rate in zip(self.directions, dropped, strict=False)
         )
-        self.out_drop_path = DropPath(rates[self.depth - 1])
-        for i in self.out_indices:
-            self.add_module(f'norm{i}', nn.LayerNorm(dim) if out_norm else nn.Identity())
-        self._init_parameters(depth)
-        self._freeze_stages()
+        self.out_drop_path = DropPath(dropped[len(self.layers)])
+        self.add_output_norms((dim,) * depth, out_norm)
+        self._init_parameters(depth, init)
+        self.freeze()
 
-    def _init_parameters(self, depth: int) -> None:
-        tables = [self.pos_embed, self.cls_token, self.cls_pos_embed]
-        for table in tables:
-            if table is not None:
-                nn.init.trunc_normal_(table, std=0.02)
-        for name, parameter in self.layers.named_parameters():
+    def _init_parameters(self, depth: int, init: str) -> None:
+        for table in self._position_tables():
+            nn.init.trunc_normal_(table, std=0.02)
+        mixers = [module for module in self.modules() if isinstance(module, VimMixer)]
+        for mixer in mixers:
+            if init == 'published':
+                mixer.init_published()
             # As in Mamba: each branch starts smaller, the more of them add up in the residual stream.
-            if name.endswith('.mixer.out_proj.weight'):
-                parameter.data.div_(depth**0.5)
+            mixer.out_proj.weight.data.div_(depth**0.5)
+
+    def _position_tables(self) -> list[nn.Parameter]:
+        """Give the position table, and the class token with its position if there is one."""
+        return [table for table in (self.pos_embed, self.cls_token, self.cls_pos_embed) if table is not None]
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         """Compute the maps of the chosen blocks of images (B, in_channels, H, W)."""
@@ -209,13 +217,10 @@ class LocalVim(BaseModule):
         height, width = x.shape[1:3]
         hidden = self._embed_positions(x.flatten(1, 2), (height, width))
         tables = self.rope.tables((height, width)) if self.rope is not None else None
-        residual: Tensor | None = None
+        residual = None
         outputs = []
         for i, layer in enumerate(self.layers):
-            if self.with_cp and self.training and torch.is_grad_enabled():
-                hidden, residual = checkpoint(layer, hidden, residual, height, width, tables, use_reentrant=False)
-            else:
-                hidden, residual = layer(hidden, residual, height, width, tables)
+            hidden, residual = run_block(layer, hidden, residual, height, width, tables, with_cp=self.with_cp)
             if i in self.out_indices:
                 outputs.append(self._output(i, hidden, residual, (height, width)))
         return tuple(outputs)
@@ -230,65 +235,33 @@ class LocalVim(BaseModule):
     def _output(self, index: int, hidden: Tensor, residual: Tensor, size: tuple[int, int]) -> Tensor:
         if self.out_type != 'mixer':
             hidden = residual + self.out_drop_path(hidden)
-        norm = getattr(self, f'norm{index}')
+        norm = self.output_norm(index)
         if self.out_type == 'cls_token':
             return norm(hidden[:, -1])
         hidden = norm(hidden[:, : size[0] * size[1]])
         return hidden.transpose(1, 2).unflatten(2, size).contiguous()
 
-    def init_weights(self) -> None:
-        """Load the checkpoint that ``init_cfg`` names, if any; otherwise keep the weights of construction."""
-        init_backbone(self, super().init_weights)
-
-    def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *args: Any) -> None:
-        refuse_misfit(self, state_dict, prefix)
-        super()._load_from_state_dict(state_dict, prefix, *args)
-
     @staticmethod
     def convert_published(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Rename the published implementation's tensors to this class's; see :mod:`~mmlocalmamba.models.weights`."""
+        """Rename the published implementation's tensors to this class's; its classifier's come out as ``head.*``."""
         return local_vim_from_published(state)
 
-    def train(self, mode: bool = True) -> LocalVim:
-        """Set the training mode; frozen blocks stay in evaluation mode."""
-        super().train(mode)
-        self._freeze_stages()
-        return self
+    def frozen_parts(self) -> Iterable[nn.Module | nn.Parameter]:
+        """Give the patch and position embeddings, and the first ``frozen_stages`` blocks."""
+        return [*self._position_tables(), self.patch_embed, *self.layers[: self.frozen_stages]]
 
-    def _freeze_stages(self) -> None:
-        if self.frozen_stages < 0:
-            return
-        for table in (self.pos_embed, self.cls_token, self.cls_pos_embed):
-            if table is not None:
-                table.requires_grad_(False)
-        for module in [self.patch_embed, *self.layers[: self.frozen_stages]]:
-            module.eval()
-            module.requires_grad_(False)
-
-    def get_layer_depth(self, param_name: str, prefix: str = '') -> tuple[int, int]:
-        """Tell the layer of a parameter, for layer-wise learning rate decay.
-
-        Args:
-            param_name: Name of the parameter in the whole model.
-            prefix: Name of this backbone in it, such as ``'backbone.'``.
-
-        Returns:
-            ``(layer, layers)``: 0 for the embeddings, then one per block, and ``layers - 1`` for everything else.
-        """
-        layers = self.depth + 2
-        name = param_name.removeprefix(prefix)
-        if not param_name.startswith(prefix):
-            return layers - 1, layers
+    def layer_of(self, name: str) -> int | None:
+        """Tell the layer of a parameter: 0 for the embeddings, then one per block; None for the last."""
         if name.startswith(('patch_embed', 'pos_embed', 'cls_token', 'cls_pos_embed')):
-            return 0, layers
-        if name.startswith('layers.'):
-            return int(name.split('.')[1]) + 1, layers
-        return layers - 1, layers
+            return 0
+        return int(name.split('.')[1]) + 1 if name.startswith('layers.') else None
 
 
-def _check_outputs(out_type: str, rope: bool, middle_cls_token: bool) -> None:
+def _check_choices(out_type: str, rope: bool, middle_cls_token: bool, init: str) -> None:
     if out_type not in OUT_TYPES:
         raise ValueError(f'out_type={out_type!r} is unknown: choose one of {OUT_TYPES}')
+    if init not in INITS:
+        raise ValueError(f'init={init!r} is unknown: choose one of {INITS}')
     if out_type == 'cls_token' and not middle_cls_token:
         raise ValueError("out_type='cls_token' needs the variant with a class token: pass middle_cls_token=True too")
     if rope and middle_cls_token:

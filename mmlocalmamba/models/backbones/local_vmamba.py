@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
+from itertools import islice
 from typing import Any, ClassVar
 
-import torch
-from mmengine.model import BaseModule
 from timm.layers import DropPath
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from mmlocalmamba.directions import published_directions
 from mmlocalmamba.registry import MODELS
 
 from ..layers.patch import PatchEmbed, PatchMerging
 from ..layers.ss2d import SS2D
-from ..weights.loading import init_backbone, refuse_misfit
+from ..layers.ssm_parameters import init_linear
 from ..weights.published_names import local_vmamba_from_published
-from .arch import check_range, drop_path_rates, resolve_arch, resolve_directions, resolve_out_indices
+from .arch import resolve_arch
+from .base import ScanBackbone, run_block
 
 PATCH_SIZE = 4
 
@@ -28,15 +28,14 @@ class LocalVMambaBlock(nn.Module):
 
     Args:
         dim: Channels C.
-        directions: Names of the scan directions.
+        mixer: Maps (B, H, W, C) to the same shape.
         drop_path: Probability of dropping the branch.
-        **mixer: Arguments of :class:`~mmlocalmamba.models.layers.ss2d.SS2D`, which refuses unknown ones.
     """
 
-    def __init__(self, dim: int, directions: Sequence[str], drop_path: float, **mixer: Any) -> None:
+    def __init__(self, dim: int, mixer: SS2D, drop_path: float) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(dim)
-        self.mixer = SS2D(dim, directions, **mixer)
+        self.mixer = mixer
         self.drop_path = DropPath(drop_path)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -62,15 +61,12 @@ class LocalVMambaStage(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, H, W, C) to the output of the last block, before any downsampling."""
         for block in self.blocks:
-            if self.with_cp and self.training and torch.is_grad_enabled():
-                x = checkpoint(block, x, use_reentrant=False)
-            else:
-                x = block(x)
+            x = run_block(block, x, with_cp=self.with_cp)
         return x
 
 
 @MODELS.register_module()
-class LocalVMamba(BaseModule):
+class LocalVMamba(ScanBackbone):
     """LocalVMamba, a hierarchical vision backbone of windowed selective scans.
 
     Args:
@@ -90,7 +86,7 @@ class LocalVMamba(BaseModule):
         frozen_stages: -1 trains everything, 0 freezes the patch embedding, i freezes the first i stages too.
         with_cp: Recompute activations in the backward to save memory.
         init_cfg: mmengine's. ``dict(type='Pretrained', checkpoint=<file or URL>)`` takes the published ImageNet files
-            and our own checkpoints, and accounts for every key.
+            and our own checkpoints. However weights are loaded, every tensor is accounted for.
 
     Returns:
         ``forward(image)`` gives a tuple of NCHW maps, (B, dims[i], ceil(H / stride), ceil(W / stride)).
@@ -105,6 +101,7 @@ class LocalVMamba(BaseModule):
         [(1, 32, 16, 24), (1, 64, 8, 12), (1, 128, 4, 6), (1, 256, 2, 3)]
     """
 
+    unit: ClassVar[str] = 'stages'
     arch_zoo: ClassVar[dict[str, dict[str, Any]]] = {
         'micro': dict(
             dims=(32, 64, 128, 256),
@@ -141,32 +138,29 @@ class LocalVMamba(BaseModule):
         with_cp: bool = False,
         init_cfg: dict[str, Any] | None = None,
     ) -> None:
-        super().__init__(init_cfg)
         sizes = resolve_arch(arch, self.arch_zoo, ('dims', 'depths', 'directions'), 'LocalVMamba')
         dims, depths = tuple(sizes['dims']), tuple(sizes['depths'])
         if len(dims) != len(depths):
             raise ValueError(f'dims={dims} and depths={depths} must have one number per stage each')
-        check_range('drop_path_rate', drop_path_rate, 0, 1)
-        check_range('frozen_stages', frozen_stages, -1, len(depths))
-        self.out_indices = resolve_out_indices(out_indices, len(depths), 'stages')
-        directions = resolve_directions(sizes['directions'], sum(depths))
+        super().__init__(depths, sizes['directions'], out_indices, drop_path_rate, frozen_stages, with_cp, init_cfg)
         stages = max(self.out_indices) + 1
-        self.dims, self.depths, self.frozen_stages = dims[:stages], depths[:stages], frozen_stages
-        self.directions = directions[: sum(self.depths)]
+        self.dims, self.depths = dims[:stages], depths[:stages]
 
-        rates = drop_path_rates(drop_path_rate, sum(depths))
-        mixer = dict(d_state=d_state, ssm_ratio=ssm_ratio, spatial_attn=spatial_attn, attn=attn, search=search)
         self.patch_embed = PatchEmbed(in_channels, dims[0], PATCH_SIZE, norm=True)
+        make_mixer = partial(
+            SS2D, d_state=d_state, ssm_ratio=ssm_ratio, spatial_attn=spatial_attn, attn=attn, search=search
+        )
+        settings = zip(self.directions, self.drop_path_rates, strict=False)  # of the blocks that are built
         self.stages = nn.ModuleList()
         for i, (dim, depth) in enumerate(zip(self.dims, self.depths, strict=True)):
-            first = sum(depths[:i])
-            blocks = [LocalVMambaBlock(dim, directions[j], rates[j], **mixer) for j in range(first, first + depth)]
+            blocks = [
+                LocalVMambaBlock(dim, make_mixer(dim, directions), rate) for directions, rate in islice(settings, depth)
+            ]
             downsample = PatchMerging(dim, dims[i + 1]) if i < stages - 1 else None
             self.stages.append(LocalVMambaStage(blocks, downsample, with_cp))
-        for i in self.out_indices:
-            self.add_module(f'norm{i}', nn.LayerNorm(dims[i]) if out_norm else nn.Identity())
-        self.apply(_init_linear)
-        self._freeze_stages()
+        self.add_output_norms(dims, out_norm)
+        self.apply(init_linear)
+        self.freeze()
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         """Compute the maps of the chosen stages of images (B, in_channels, H, W)."""
@@ -175,64 +169,28 @@ class LocalVMamba(BaseModule):
         for i, stage in enumerate(self.stages):
             x = stage(x)
             if i in self.out_indices:
-                norm = getattr(self, f'norm{i}')
-                outputs.append(norm(x).permute(0, 3, 1, 2).contiguous())
+                outputs.append(self.output_norm(i)(x).permute(0, 3, 1, 2).contiguous())
             if isinstance(stage.downsample, PatchMerging):
                 x = stage.downsample(x)
         return tuple(outputs)
 
-    def init_weights(self) -> None:
-        """Load the checkpoint that ``init_cfg`` names, if any; otherwise keep the weights of construction."""
-        init_backbone(self, super().init_weights)
-
-    def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *args: Any) -> None:
-        refuse_misfit(self, state_dict, prefix)
-        super()._load_from_state_dict(state_dict, prefix, *args)
-
     @staticmethod
     def convert_published(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Rename the published implementation's tensors to this class's; see :mod:`~mmlocalmamba.models.weights`."""
+        """Rename the published implementation's tensors to this class's; its classifier's come out as ``head.*``."""
         return local_vmamba_from_published(state)
 
-    def train(self, mode: bool = True) -> LocalVMamba:
-        """Set the training mode; frozen stages stay in evaluation mode."""
-        super().train(mode)
-        self._freeze_stages()
-        return self
+    def frozen_parts(self) -> Iterable[nn.Module]:
+        """Give the patch embedding, the first ``frozen_stages`` stages, and the norms of their outputs."""
+        norms = [self.output_norm(i) for i in self.out_indices if i < self.frozen_stages]
+        return [self.patch_embed, *self.stages[: self.frozen_stages], *norms]
 
-    def _freeze_stages(self) -> None:
-        frozen: list[nn.Module] = [] if self.frozen_stages < 0 else [self.patch_embed]
-        frozen += self.stages[: max(self.frozen_stages, 0)]
-        frozen += [getattr(self, f'norm{i}') for i in self.out_indices if i < self.frozen_stages]
-        for module in frozen:
-            module.eval()
-            module.requires_grad_(False)
-
-    def get_layer_depth(self, param_name: str, prefix: str = '') -> tuple[int, int]:
-        """Tell the layer of a parameter, for layer-wise learning rate decay.
-
-        Args:
-            param_name: Name of the parameter in the whole model.
-            prefix: Name of this backbone in it, such as ``'backbone.'``.
-
-        Returns:
-            ``(layer, layers)``: 0 for the patch embedding, then one per block, with a downsampling layer counted to
-            the block before it, and ``layers - 1`` for everything else, outputs' norms included.
-        """
-        layers = sum(self.depths) + 2
-        name = param_name.removeprefix(prefix)
-        if not param_name.startswith(prefix) or not name.startswith(('patch_embed', 'stages')):
-            return layers - 1, layers
+    def layer_of(self, name: str) -> int | None:
+        """Tell the layer of a parameter: 0 for the patch embedding, then one per block; None for the last."""
         if name.startswith('patch_embed'):
-            return 0, layers
+            return 0
+        if not name.startswith('stages'):
+            return None
         _, stage, part, block, *_ = name.split('.')
         if part == 'downsample':
-            return sum(self.depths[: int(stage) + 1]), layers
-        return sum(self.depths[: int(stage)]) + int(block) + 1, layers
-
-
-def _init_linear(module: nn.Module) -> None:
-    if isinstance(module, nn.Linear):
-        nn.init.trunc_normal_(module.weight, std=0.02)
-        if module.bias is not None:
-            nn.init.zeros_(module.bias)
+            return sum(self.depths[: int(stage) + 1])
+        return sum(self.depths[: int(stage)]) + int(block) + 1

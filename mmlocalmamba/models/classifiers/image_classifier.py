@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from mmlocalmamba.registry import MODELS
 
+from ..backbones.base import ScanBackbone
 from ..weights.published_names import is_published
 
 HEAD_NORMS = {'LN': nn.LayerNorm, 'RMSNorm': nn.RMSNorm}
@@ -98,9 +99,12 @@ class ImageClassifier(BaseModel):
 
     def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *args: Any) -> None:
         """Take published files as they are, head included: ``load_from`` and ``tools/test.py`` end up here."""
-        if not prefix and is_published(state_dict):
-            converted = self.backbone.convert_published(state_dict)
-            state_dict.clear()
-            for name, value in converted.items():
-                state_dict[name if name.startswith('head.') else f'backbone.{name}'] = value
+        given = {name.removeprefix(prefix): value for name, value in state_dict.items() if name.startswith(prefix)}
+        # Under 'backbone.', published names are the backbone's own to translate.
+        at_root = is_published(given) and not any(name.startswith('backbone.') for name in given)
+        if at_root and isinstance(self.backbone, ScanBackbone):
+            for name in given:
+                del state_dict[prefix + name]
+            for name, value in self.backbone.convert_published(given).items():
+                state_dict[prefix + (name if name.startswith('head.') else f'backbone.{name}')] = value
         super()._load_from_state_dict(state_dict, prefix, *args)

@@ -1,4 +1,4 @@
-"""Merging the outputs of several scans into one (paper section 4.1), also while searching for the scans (4.2)."""
+"""Merging the outputs of all directions (paper section 4.1), also while searching for directions (4.2)."""
 
 from __future__ import annotations
 
@@ -8,43 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmlocalmamba.ops import merge_scans
+from mmlocalmamba.ops import OutputNorm, gate_and_merge, merge_and_normalise
 
 from .sc_attn import SCAttn
-
-
-class DirectionMerge(nn.Module):
-    """Gate each direction's output by a shared SCAttn, then add the directions up.
-
-    Args:
-        dim: Channels C.
-        spatial_attn: Whether SCAttn has its spatial gate.
-        attn: Whether to have SCAttn at all; without it, directions are simply added (paper table 5).
-    """
-
-    def __init__(self, dim: int, spatial_attn: bool = False, attn: bool = True) -> None:
-        super().__init__()
-        if spatial_attn and not attn:
-            raise ValueError('spatial_attn=True is a part of SCAttn, which attn=False leaves out: drop one of them')
-        self.attn = SCAttn(dim, spatial=spatial_attn) if attn else None
-
-    def forward(self, y: Tensor, z: Tensor | None = None, norm: nn.LayerNorm | None = None) -> Tensor:
-        """Merge scans into (B, L, C).
-
-        Args:
-            y: Scans (B, K, L, C).
-            z: (B, L, C), whose SiLU the scans are multiplied by first; or None.
-            norm: Normalises the sum; SiLU(z), which it needs, then comes last.
-        """
-        if self.attn is not None and not self.attn.spatial:
-            gate = (self.attn.channel_weights(), z, self.attn.norm.eps)
-            return merge_scans(y, *gate) if norm is None else merge_scans(y, *gate, (norm.weight, norm.bias), norm.eps)
-        return _gate_last(self.gate(y, z if norm is None else None).sum(1), z, norm)
-
-    def gate(self, y: Tensor, z: Tensor | None) -> Tensor:
-        """Gate each direction: by SiLU(z), if there is one, then by SCAttn; returns the shape of y."""
-        y = y if z is None else y * F.silu(z).unsqueeze(1)
-        return y if self.attn is None else self.attn(y)
 
 
 class Draw(NamedTuple):
@@ -57,6 +23,69 @@ class Draw(NamedTuple):
 
     branches: list[int]
     inclusion: Tensor
+
+
+class DirectionMerge(nn.Module):
+    """Gate each direction's output by a shared SCAttn, then add the directions up.
+
+    SiLU(z) multiplies either every direction before the sum (LocalVim) or the normalised sum (LocalVMamba): see
+    :meth:`gate_and_merge` and :meth:`merge_and_normalise`.
+
+    Args:
+        dim: Channels C.
+        spatial_attn: Whether SCAttn has its spatial gate.
+        attn: Whether to have SCAttn at all; without it, directions are simply added (paper table 5).
+
+    Raises:
+        ValueError: If ``spatial_attn`` is asked for without ``attn``.
+    """
+
+    def __init__(self, dim: int, spatial_attn: bool = False, attn: bool = True) -> None:
+        super().__init__()
+        if spatial_attn and not attn:
+            raise ValueError('spatial_attn=True is a part of SCAttn, which attn=False leaves out: drop one of them')
+        self.attn = SCAttn(dim, spatial=spatial_attn) if attn else None
+
+    def draw(self) -> Draw | None:
+        """Choose the directions of one step; None stands for all of them."""
+        return None
+
+    def forward(self, y: Tensor, z: Tensor, norm: nn.LayerNorm | None = None, draw: Draw | None = None) -> Tensor:
+        """Merge the directions' outputs into (B, L, C).
+
+        Args:
+            y: Outputs of the scan, (B, K, L, C), one map per direction that was drawn.
+            z: What ``in_proj`` gives for gating, before its SiLU, (B, L, C).
+            norm: The norm of the sum in :meth:`merge_and_normalise`. Default: :meth:`gate_and_merge`, which has none.
+            draw: What :meth:`draw` returned before the scan.
+        """
+        return self.gate_and_merge(y, z, draw) if norm is None else self.merge_and_normalise(y, z, norm, draw)
+
+    def gate_and_merge(self, y: Tensor, z: Tensor, draw: Draw | None) -> Tensor:
+        """Multiply each direction by SiLU(z), then add them up: LocalVim's order."""
+        gate = self._channel_gate()
+        if gate is not None:
+            return gate_and_merge(y, z, gate.channel_gate())
+        return self.add_up(y * F.silu(z).unsqueeze(1), draw)
+
+    def merge_and_normalise(self, y: Tensor, z: Tensor, norm: nn.LayerNorm, draw: Draw | None) -> Tensor:
+        """Add the directions up, normalise the sum, and multiply it by SiLU(z): LocalVMamba's order."""
+        gate = self._channel_gate()
+        if gate is not None:
+            return merge_and_normalise(y, z, gate.channel_gate(), OutputNorm(norm.weight, norm.bias, norm.eps))
+        return norm(self.add_up(y, draw)) * F.silu(z)
+
+    def add_up(self, y: Tensor, draw: Draw | None) -> Tensor:
+        """Gate the directions (B, K, L, C) by SCAttn and add them up; returns (B, L, C)."""
+        return self.attend(y).sum(1)
+
+    def attend(self, y: Tensor) -> Tensor:
+        """Gate each direction by SCAttn, if there is one; returns the shape of y."""
+        return y if self.attn is None else self.attn(y)
+
+    def _channel_gate(self) -> SCAttn | None:
+        """Give SCAttn if the fused operation can do all that this module does: a channel gate and a plain sum."""
+        return None if self.attn is None or self.attn.spatial else self.attn
 
 
 class DirectionMixture(DirectionMerge):
@@ -98,35 +127,20 @@ class DirectionMixture(DirectionMerge):
         branches = systematic_sample(inclusion)
         return Draw(branches, inclusion[branches])
 
-    def forward(
-        self, y: Tensor, z: Tensor | None = None, norm: nn.LayerNorm | None = None, draw: Draw | None = None
-    ) -> Tensor:
-        """Mix scans into (B, L, C).
-
-        Args:
-            y: Scans of the drawn branches, (B, k, L, C); of all K if none were drawn.
-            z: (B, L, C), whose SiLU the scans are multiplied by first; or None.
-            norm: Normalises the sum; SiLU(z), which it needs, then comes last.
-            draw: What :meth:`draw` returned before the scan.
-        """
-        y = self.gate(y, z if norm is None else None)
-        y = F.layer_norm(y, y.shape[-1:])
+    def add_up(self, y: Tensor, draw: Draw | None) -> Tensor:
+        """Gate, normalise and mix the branches (B, k, L, C) that were drawn, or all K; returns (B, L, C)."""
+        y = F.layer_norm(self.attend(y), y.shape[-1:])
         weights = self._probabilities()
         if draw is not None:
             weights = weights[draw.branches] / draw.inclusion.to(weights)
-        return _gate_last(torch.einsum('bklc,k->blc', y, weights.to(y.dtype)), z, norm)
+        return torch.einsum('bklc,k->blc', y, weights.to(y.dtype))
+
+    def _channel_gate(self) -> None:
+        """Give None: the fused operation adds branches up as they are, without normalising and weighing them."""
+        return None
 
     def _probabilities(self) -> Tensor:
         return self.alpha.softmax(0)
-
-
-def _gate_last(total: Tensor, z: Tensor | None, norm: nn.LayerNorm | None) -> Tensor:
-    """Normalise the sum of the scans and multiply it by SiLU(z), if there is a norm."""
-    if norm is None:
-        return total
-    if z is None:
-        raise ValueError('a norm comes between the sum and SiLU(z): pass z with it')
-    return norm(total) * F.silu(z)
 
 
 def inclusion_probabilities(probabilities: Tensor, count: int) -> Tensor:
@@ -159,8 +173,3 @@ def systematic_sample(inclusion: Tensor) -> list[int]:
     points = torch.rand((), dtype=ends.dtype) + torch.arange(round(ends[-1].item()), dtype=ends.dtype)
     places = torch.searchsorted(ends, points, right=True).clamp_max(len(ends) - 1)
     return sorted(shuffled[places].tolist())
-
-
-def select_branches(draw: Draw | None, *parameters: Tensor) -> tuple[Tensor, ...]:
-    """Take the drawn branches of parameters (K, ...); all of them for None."""
-    return parameters if draw is None else tuple(parameter[draw.branches] for parameter in parameters)

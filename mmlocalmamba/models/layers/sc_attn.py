@@ -6,7 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmlocalmamba.ops.merge import channel_gate
+from mmlocalmamba.ops import ChannelGate
+from mmlocalmamba.ops.channel_gate import channel_gate
 
 
 class SCAttn(nn.Module):
@@ -40,15 +41,22 @@ class SCAttn(nn.Module):
         """Whether there is a spatial gate."""
         return self.spatial_select is not None
 
-    def channel_weights(self) -> list[Tensor]:
-        """Give what the channel gate consists of, as :func:`mmlocalmamba.ops.merge_scans` takes it."""
-        layers = (self.norm, self.global_reduce, self.channel_select)
-        return [parameter for layer in layers for parameter in (layer.weight, layer.bias)]
+    def channel_gate(self) -> ChannelGate:
+        """Give the weights of the channel gate, as the operations that merge directions take them."""
+        return ChannelGate(
+            norm_weight=self.norm.weight,
+            norm_bias=self.norm.bias,
+            reduce_weight=self.global_reduce.weight,
+            reduce_bias=self.global_reduce.bias,
+            select_weight=self.channel_select.weight,
+            select_bias=self.channel_select.bias,
+            eps=self.norm.eps,
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         """Gate tokens x, (..., L, C); returns the same shape."""
         if self.local_reduce is None or self.spatial_select is None:
-            return x * channel_gate(x, self.channel_weights(), self.norm.eps)
+            return x * channel_gate(x, self.channel_gate())
         n = self.norm(x)
         g = F.gelu(self.global_reduce(n.mean(-2, keepdim=True)))
         local = F.gelu(self.local_reduce(n))

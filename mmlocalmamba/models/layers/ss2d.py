@@ -4,23 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmlocalmamba.directions import parse_directions, scan_orders
-from mmlocalmamba.ops import depthwise_conv2d_silu, local_selective_scan
+from mmlocalmamba.directions import scan_orders
+from mmlocalmamba.ops import depthwise_conv2d_silu
 
-from .merge import DirectionMerge, DirectionMixture, Draw, select_branches
-from .ssm_parameters import dt_rank, initial_a_log, initial_dt_bias, initial_dt_weight
+from .merge import Draw
+from .mixer import ScanMixer
 
 
-class SS2D(nn.Module):
-    """Scan a feature map along K directions and merge the outcomes.
+class SS2D(ScanMixer):
+    """Scan a feature map along K directions and merge the outputs.
 
-    ``in_proj`` gives x and z; x passes a depth-wise 3 x 3 convolution and SiLU, is scanned along every direction with
-    parameters of its own, gated by SCAttn, summed and normalised; times SiLU(z); ``out_proj``. The projections of step
-    sizes, B and C are point-wise, so those of all directions are one matrix product on tokens in their own places.
+    ``in_proj`` gives x and z. A depth-wise 3 x 3 convolution and SiLU are applied to x. Then x is scanned along every
+    direction, each with parameters of its own. The outputs are gated by SCAttn, added up, normalised, multiplied by
+    SiLU(z) and projected by ``out_proj``. The projections to step sizes, B and C are point-wise, so those of all
+    directions are one matrix product on tokens in their own places.
 
     Args:
         dim: Channels C.
@@ -42,64 +42,23 @@ class SS2D(nn.Module):
         attn: bool = True,
         search: bool = False,
     ) -> None:
-        super().__init__()
-        (self.directions,) = parse_directions([directions], 1)
-        num, inner, rank = len(self.directions), int(ssm_ratio * dim), dt_rank(dim)
-        self.d_inner, self.d_state, self.dt_rank = inner, d_state, rank
-        self.in_proj = nn.Linear(dim, 2 * inner, bias=False)
-        self.conv = nn.Conv2d(inner, inner, 3, padding=1, groups=inner)
-        self.x_proj_weight = nn.Parameter(torch.empty(num, rank + 2 * d_state, inner))
-        self.dt_proj_weight = initial_dt_weight(num, inner, rank)
-        self.dt_proj_bias = initial_dt_bias(num, inner)
-        self.A_log = initial_a_log(num, inner, d_state)
-        self.D = nn.Parameter(torch.ones(num, inner))
-        self.merge = (
-            DirectionMixture(inner, num, spatial_attn, attn) if search else DirectionMerge(inner, spatial_attn, attn)
-        )
-        self.out_norm = nn.LayerNorm(inner)
-        self.out_proj = nn.Linear(inner, dim, bias=False)
-        nn.init.uniform_(self.x_proj_weight, -(inner**-0.5), inner**-0.5)
+        super().__init__(dim, directions, d_state, ssm_ratio, spatial_attn, attn, search)
+        self.conv = nn.Conv2d(self.d_inner, self.d_inner, 3, padding=1, groups=self.d_inner)
+        self.out_norm = nn.LayerNorm(self.d_inner)
 
     def forward(self, x: Tensor) -> Tensor:
         """Mix a map x (B, H, W, C); returns the same shape."""
         height, width = x.shape[1:3]
         x, z = self.in_proj(x).chunk(2, -1)
         x = depthwise_conv2d_silu(x, self.conv.weight, self.conv.bias)  # type: ignore[arg-type]  # it has a bias
-        x, z = x.flatten(1, 2), z.flatten(1, 2)
-        if isinstance(self.merge, DirectionMixture):
-            draw = self.merge.draw()
-            y = self.merge(self.scan(x, height, width, draw), z, self.out_norm, draw)
-        else:
-            y = self.merge(self.scan(x, height, width), z, self.out_norm)
+        draw = self.merge.draw()
+        y = self.scan(x.flatten(1, 2), height, width, draw)
+        y = self.merge(y, z.flatten(1, 2), self.out_norm, draw)
         return self.out_proj(y.unflatten(1, (height, width)))
 
     def scan(self, x: Tensor, height: int, width: int, draw: Draw | None = None) -> Tensor:
-        """Scan tokens x (B, H*W, D) along the directions; returns (B, K, H*W, D), tokens in their own places.
-
-        Args:
-            x: The tokens.
-            height: Rows of the map.
-            width: Columns of the map.
-            draw: The directions to scan along. Default: all.
-        """
-        batch, length, _ = x.shape
-        names = self.directions if draw is None else [self.directions[k] for k in draw.branches]
-        directions = len(names)
-        x_proj_weight, dt_proj_weight, A_log, D, dt_proj_bias = select_branches(
-            draw, self.x_proj_weight, self.dt_proj_weight, self.A_log, self.D, self.dt_proj_bias
-        )
-        projected = F.linear(x, x_proj_weight.flatten(0, 1)).view(batch, length, directions, -1)
-        dt, B, C = projected.split([self.dt_rank, self.d_state, self.d_state], -1)
-        parameters = torch.promote_types(D.dtype, torch.float32)
-        return local_selective_scan(
-            x.to(dt.dtype),
-            dt,
-            A_log.to(parameters),
-            B,
-            C,
-            D.to(parameters),
-            dt_proj_bias.to(parameters),
-            scan_orders(names, height, width, device=x.device),
-            dt_weight=dt_proj_weight,
-            log_A=True,
-        )
+        """Scan tokens x (B, H*W, D) along the directions; returns (B, K, H*W, D), tokens in their own places."""
+        names, parameters = self.drawn(draw)
+        projected = F.linear(x, parameters['x_proj_weight'].flatten(0, 1)).unflatten(-1, (len(names), -1))
+        order = scan_orders(names, height, width, device=x.device)
+        return self.selective_scan(x, projected, parameters, order, num_tokens=x.shape[1])

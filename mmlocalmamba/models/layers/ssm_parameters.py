@@ -34,3 +34,11 @@ def initial_dt_bias(directions: int, channels: int, low: float = 1e-3, high: flo
 def inverse_softplus(x: Tensor) -> Tensor:
     """Invert softplus for positive x without cancellation near 0."""
     return x + torch.log(-torch.expm1(-x))
+
+
+def init_linear(module: nn.Module) -> None:
+    """Draw a linear layer's weight from a normal distribution of std 0.02 truncated at ±2, and zero its bias."""
+    if isinstance(module, nn.Linear):
+        nn.init.trunc_normal_(module.weight, std=0.02)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)

@@ -1,1 +1,1 @@
-"""Loading weights: published names, and the one door that they come in by."""
+"""Loading weights: reading files and URLs, published names, and fitting tensors to a backbone."""

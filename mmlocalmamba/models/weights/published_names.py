@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from ..layers.position import rotary_tables, square_grid
+from ..layers.vim_mixer import VimMixer
 
 _VMAMBA_RENAMES: tuple[tuple[str, str], ...] = (
     (r'^patch_embed\.0\.', 'patch_embed.proj.'),
@@ -33,16 +34,19 @@ _VMAMBA_RENAMES: tuple[tuple[str, str], ...] = (
 _VIM_RENAMES: tuple[tuple[str, str], ...] = (
     (r'\.mixer\.attn\.', '.mixer.merge.attn.'),
     (r'\.mixer\.multi_scan\.weights$', '.mixer.merge.alpha'),
-    (r'\.mixer\.conv1d\.weight$', '.mixer.conv_weight'),
-    (r'\.mixer\.conv1d\.bias$', '.mixer.conv_bias'),
-    (r'\.mixer\.x_proj\.weight$', '.mixer.x_proj_weight'),
-    (r'\.mixer\.dt_proj\.weight$', '.mixer.dt_proj_weight'),
-    (r'\.mixer\.dt_proj\.bias$', '.mixer.dt_proj_bias'),
     (r'^norm_f\.', 'head.norm.'),
     (r'^head\.(weight|bias)$', r'head.fc.\1'),
 )
 
-_PER_DIRECTION = re.compile(r'(?P<stem>.*\.mixer\.(?:A_log|D|conv1d|x_proj|dt_proj))_(?P<k>\d+)(?P<rest>(?:\.\w+)?)')
+
+def _part_pattern(parameter: str) -> re.Pattern[str]:
+    r"""Match what the published LocalVim calls one direction's part of a parameter, such as x_proj_3.weight."""
+    layer, dot, kind = re.sub(r'_(weight|bias)$', r'.\1', parameter).partition('.')
+    layer = 'conv1d' if layer == 'conv' else layer
+    return re.compile(rf'(?P<mixer>.*\.mixer\.){layer}_(?P<k>\d+){re.escape(dot + kind)}')
+
+
+_VIM_PARTS = {parameter: _part_pattern(parameter) for parameter in VimMixer.PER_DIRECTION}
 
 
 def is_published(state: Mapping[str, Tensor]) -> bool:
@@ -70,30 +74,35 @@ def local_vim_from_published(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     Raises:
         ValueError: If the rotary tables differ from the formula that this package computes them by.
     """
-    merged: dict[str, Tensor] = {}
-    groups: dict[str, dict[int, Tensor]] = {}
+    out: dict[str, Tensor] = {}
+    stacks: dict[str, dict[int, Tensor]] = {}
     for name, value in state.items():
-        match = _PER_DIRECTION.fullmatch(name)
-        if match:
-            groups.setdefault(match['stem'] + match['rest'], {})[int(match['k'])] = value
+        part = _part_of_one_direction(name)
+        if part is not None:
+            stacks.setdefault(part[0], {})[part[1]] = value
         elif name.startswith('rope.'):
             _check_rotary_table(name, value)
         else:
-            merged[name] = value
-    for name, parts in groups.items():
-        merged[name] = torch.stack([parts[k] for k in sorted(parts)])
-    out = {_rename(name, _VIM_RENAMES): value for name, value in merged.items()}
-    for name, value in out.items():
-        if name.endswith('.conv_weight'):
-            out[name] = value.squeeze(2)  # (K, D, 1, width)
-        if name.endswith('.merge.alpha'):
-            out[name] = value.flatten()
+            new = _rename(name, _VIM_RENAMES)
+            out[new] = value.flatten() if new.endswith('.merge.alpha') else value
+    for name, parts in stacks.items():
+        stacked = torch.stack([parts[k] for k in sorted(parts)])
+        out[name] = stacked.squeeze(2) if name.endswith('.conv_weight') else stacked  # from (K, D, 1, width)
     if 'cls_token' in out and 'pos_embed' in out:
         positions = out['pos_embed']
         middle = (positions.shape[1] - 1) // 2
         out['cls_pos_embed'] = positions[:, middle : middle + 1]
         out['pos_embed'] = torch.cat([positions[:, :middle], positions[:, middle + 1 :]], 1)
     return out
+
+
+def _part_of_one_direction(name: str) -> tuple[str, int] | None:
+    """Give our name of the parameter that a published tensor is one direction's part of, and the direction's place."""
+    for parameter, pattern in _VIM_PARTS.items():
+        match = pattern.fullmatch(name)
+        if match:
+            return match['mixer'] + parameter, int(match['k'])
+    return None
 
 
 def _rename(name: str, rules: tuple[tuple[str, str], ...]) -> str:

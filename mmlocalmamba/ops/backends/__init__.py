@@ -1,20 +1,27 @@
 """The back ends of the scan, and the one place that chooses between them.
 
-A back end is a module of this package with four functions: ``why_not(device_type)`` says in a sentence why it cannot
-run there (None if it can), ``states_shape(u, A, order)`` gives the shape of what its forward keeps for its backward,
-and ``forward`` and ``backward`` do the work; ``RAW_PARAMETERS``, if there, says that these take a ``dt_weight`` and
-``log_A``. ``auto`` takes the first of the device's list that can run. A back end that was asked for by name runs or
-raises: there is no quiet way from a fast one to a slow one. GPU kernels are compared with the reference on each device
-before their first use (see :mod:`.self_check`).
+A back end is a module of this package with four functions and a constant:
+
+- ``why_not(device_type)`` says in a sentence why it cannot run there, or gives None if it can.
+- ``states_shape(inputs)`` gives the shape of the states that its forward keeps for its backward.
+- ``forward(inputs, keep_states)`` gives ``(y, states)``, with empty states if they are not to be kept.
+- ``backward(grad_y, inputs, states)`` gives :class:`~mmlocalmamba.ops.scan_inputs.ScanGrads`.
+- ``TAKES_FACTORS`` says whether both take step sizes of low rank (``dt_weight``) and ``log_A``.
+
+``auto`` takes the first of the device's list that can run. A back end that was asked for by name runs or raises: there
+is no quiet way from a fast one to a slow one. GPU kernels are compared with the reference on each device before their
+first use (see :mod:`.self_check`).
 """
 
 from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Callable
 from functools import lru_cache
 from importlib import import_module
 from types import ModuleType
+from typing import Any
 
 import torch
 
@@ -77,16 +84,52 @@ def backend_for(device: torch.device | str = 'cpu', name: str | None = None) -> 
     return _choose(device, name)
 
 
-@torch.compiler.assume_constant_result
-def has_cpu_kernels(device: torch.device) -> bool:
-    """Tell whether the compiled CPU kernels work on a device; torch.compile takes the answer for granted."""
-    return backend_for(device) == 'cpu'
+FUSED_OPERATIONS: dict[str, tuple[str, ...]] = {
+    'cpu': ('add_norm', 'causal_conv', 'depthwise_conv', 'gate_and_merge', 'merge_and_normalise'),
+}
+"""What stands around the scan and has fused kernels: the modules ``<back end>/<operation>.py``, by back end.
+
+Each has a ``forward`` and a ``backward`` with the keyword arguments of its registered operation. Where a device's back
+end has no module for an operation, the operation is a few PyTorch calls.
+"""
 
 
 @torch.compiler.assume_constant_result
-def takes_raw_parameters(device: torch.device, name: str | None = None) -> bool:
-    """Tell whether a device's back end takes a ``dt_weight`` and ``log_A``; torch.compile takes it for granted."""
-    return getattr(load_backend(backend_for(device, name)), 'RAW_PARAMETERS', False)
+def has_fused_kernels(operation: str, device: torch.device) -> bool:
+    """Tell whether an operation has fused kernels on a device; torch.compile takes the answer for granted."""
+    return operation in FUSED_OPERATIONS.get(backend_for(device), ())
+
+
+def fused(operation: str, function: str) -> Callable[..., Any]:
+    """Make the implementation of a registered operation: it finds the fused kernels by the device of its tensors.
+
+    Args:
+        operation: Name of the operation's module in each back end.
+        function: ``'forward'`` or ``'backward'``.
+    """
+
+    def run(**values: Any) -> Any:
+        device = next(value.device for value in values.values() if isinstance(value, torch.Tensor))
+        name = backend_for(device)
+        if operation not in FUSED_OPERATIONS.get(name, ()):
+            raise RuntimeError(
+                f'{operation} has no fused kernels for the back end {name!r} on {str(device)!r}: call the public '
+                'function of mmlocalmamba.ops, which then uses PyTorch'
+            )
+        return getattr(_import_fused(name, operation), function)(**values)
+
+    return run
+
+
+@lru_cache(maxsize=64)
+def _import_fused(name: str, operation: str) -> ModuleType:
+    return import_module(f'.{name}.{operation}', __name__)
+
+
+@torch.compiler.assume_constant_result
+def takes_factors(device: torch.device, name: str | None = None) -> bool:
+    """Tell whether a device's back end takes ``dt_weight`` and ``log_A``; torch.compile takes that for granted."""
+    return load_backend(backend_for(device, name)).TAKES_FACTORS
 
 
 @lru_cache(maxsize=64)

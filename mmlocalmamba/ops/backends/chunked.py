@@ -15,6 +15,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..scan_inputs import ScanGrads, ScanInputs
+from ..tokens import check_order
+
+TAKES_FACTORS = False
+
 CHUNK_BYTES = 1 << 21
 """Size that the states of a chunk should have: that of a processor's second-level cache."""
 
@@ -26,7 +31,7 @@ SEGMENTS = 32
 
 
 def why_not(device_type: str) -> str | None:
-    """Say why this back end cannot run on a kind of device; None, for it can run anywhere."""
+    """Say why this back end cannot run on a kind of device: None, for it can run anywhere."""
     return None
 
 
@@ -48,15 +53,15 @@ def _layout(device_type: str, length: int, state_size: int) -> _Layout:
     return _Layout(1, -(-length // chunk), chunk)
 
 
-def _layout_of(u: Tensor, A: Tensor, order: Tensor) -> _Layout:
-    return _layout(u.device.type, order.shape[1], u.shape[0] * A.numel())
+def _layout_of(inputs: ScanInputs) -> _Layout:
+    return _layout(inputs.u.device.type, inputs.order.shape[1], inputs.u.shape[0] * inputs.A.numel())
 
 
-def states_shape(u: Tensor, A: Tensor, order: Tensor) -> tuple[int, ...]:
+def states_shape(inputs: ScanInputs) -> tuple[int, ...]:
     """Give the shape of the states kept for the backward: the one before each chunk."""
-    layout = _layout_of(u, A, order)
-    directions, channels, d_state = A.shape
-    return (layout.chunks, layout.segments, directions, u.shape[0], d_state, channels)
+    layout = _layout_of(inputs)
+    directions, channels, d_state = inputs.A.shape
+    return (layout.chunks, layout.segments, directions, inputs.u.shape[0], d_state, channels)
 
 
 class _Chunk(NamedTuple):
@@ -74,19 +79,18 @@ class _Chunk(NamedTuple):
 class _Scan:
     """One call's inputs, cut into segments and chunks."""
 
-    def __init__(
-        self, u: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, dt_bias: Tensor, order: Tensor
-    ) -> None:
-        self.spatial = u.dim() == 3
-        self.compute = torch.promote_types(u.dtype, torch.float32)
+    def __init__(self, inputs: ScanInputs) -> None:
+        check_order(inputs.order, inputs.map_tokens)
+        u, order = inputs.u, inputs.order
+        self.spatial, self.compute = inputs.is_spatial, inputs.compute_dtype
         self.batch, self.length = u.shape[0], order.shape[1]
-        self.directions, self.channels, self.d_state = A.shape
-        self.segments, self.chunks, self.chunk_length = _layout_of(u, A, order)
+        self.directions, self.channels, self.d_state = inputs.A.shape
+        self.segments, self.chunks, self.chunk_length = _layout_of(inputs)
         if self.spatial:
             u = u.unsqueeze(2).expand(-1, -1, self.directions, -1)
-        self.tokens = tuple(x.permute(1, 2, 0, 3) for x in (u, dt, B, C))
-        self.A = A.to(self.compute).transpose(1, 2).unsqueeze(1)  # (K, 1, N, D)
-        self.D, self.dt_bias = (x.to(self.compute).unsqueeze(1) for x in (D, dt_bias))
+        self.tokens = tuple(x.permute(1, 2, 0, 3) for x in (u, inputs.dt, inputs.B, inputs.C))
+        self.A = inputs.A.to(self.compute).transpose(1, 2).unsqueeze(1)  # (K, 1, N, D)
+        self.D, self.dt_bias = (x.to(self.compute).unsqueeze(1) for x in (inputs.D, inputs.dt_bias))
         self.k = torch.arange(self.directions, device=u.device)
         places = F.pad(order.long(), (0, self.padded_length - self.length), value=-1)
         if self.spatial:
@@ -177,22 +181,11 @@ class _Scan:
         buffer[rows.masked_fill(rows < 0, buffer.shape[0] - 1), self.k] = value
 
 
-def forward(
-    u: Tensor,
-    dt: Tensor,
-    A: Tensor,
-    B: Tensor,
-    C: Tensor,
-    D: Tensor,
-    dt_bias: Tensor,
-    order: Tensor,
-    num_tokens: int,
-    keep_states: bool,
-) -> tuple[Tensor, Tensor]:
+def forward(inputs: ScanInputs, keep_states: bool) -> tuple[Tensor, Tensor]:
     """Scan; returns y and, if asked to keep them, the states before each chunk."""
-    scan = _Scan(u, dt, A, B, C, D, dt_bias, order)
-    kept = scan.A.new_empty(states_shape(u, A, order) if keep_states else (0,))
-    out = scan.buffer(num_tokens, scan.channels)
+    scan = _Scan(inputs)
+    kept = scan.A.new_empty(states_shape(inputs) if keep_states else (0,))
+    out = scan.buffer(inputs.map_tokens, scan.channels)
     state = scan.entering_states()
     for index in range(scan.chunks):
         if keep_states:
@@ -202,26 +195,15 @@ def forward(
         y = torch.matmul(chunk.C.unsqueeze(-2), states).squeeze(-2).addcmul_(scan.D, chunk.u)
         scan.put(out, scan.places[index], y)
         state = states[-1].clone()
-    return out[:num_tokens].permute(2, 1, 0, 3).to(u.dtype).contiguous(), kept
+    return out[:-1].permute(2, 1, 0, 3).to(inputs.u.dtype).contiguous(), kept
 
 
-def backward(
-    grad_y: Tensor,
-    u: Tensor,
-    dt: Tensor,
-    A: Tensor,
-    B: Tensor,
-    C: Tensor,
-    D: Tensor,
-    dt_bias: Tensor,
-    order: Tensor,
-    states: Tensor,
-    num_tokens: int,
-) -> tuple[Tensor, ...]:
-    """Compute the states again, and run the recurrence backwards; returns the gradients of the seven tensors."""
-    scan = _Scan(u, dt, A, B, C, D, dt_bias, order)
+def backward(grad_y: Tensor, inputs: ScanInputs, states: Tensor) -> ScanGrads:
+    """Compute the states again, and run the recurrence backwards."""
+    scan = _Scan(inputs)
     grad_y = grad_y.permute(2, 1, 0, 3)
-    buffers = [scan.buffer(u.shape[1], x.shape[-1]) for x in (u, dt, B, C)]
+    rows = inputs.u.shape[1]
+    buffers = [scan.buffer(rows, x.shape[-1]) for x in (inputs.u, inputs.dt, inputs.B, inputs.C)]
     d_A, d_D, d_dt_bias = torch.zeros_like(scan.A), torch.zeros_like(scan.D), torch.zeros_like(scan.dt_bias)
     incoming = scan.entering_grads(grad_y)
     for index in reversed(range(scan.chunks)):
@@ -248,5 +230,4 @@ def backward(
     if scan.spatial:
         d_u = d_u.sum(2)
     d_A, d_D, d_dt_bias = d_A.squeeze(1).transpose(1, 2), d_D.squeeze(1), d_dt_bias.squeeze(1)
-    grads, inputs = (d_u, d_dt, d_A, d_B, d_C, d_D, d_dt_bias), (u, dt, A, B, C, D, dt_bias)
-    return tuple(grad.to(x.dtype).contiguous() for grad, x in zip(grads, inputs, strict=True))
+    return ScanGrads(d_u, d_dt, d_A, d_B, d_C, d_D, d_dt_bias).like(inputs)

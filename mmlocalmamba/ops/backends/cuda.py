@@ -17,10 +17,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from ..scan_inputs import ScanGrads, ScanInputs
 from ..tokens import gather_tokens, scatter_tokens
 
 KERNEL_CHUNK = 2048
 """Tokens after which the kernel keeps a state."""
+
+TAKES_FACTORS = False
 
 _HOW = (
     'install mamba-ssm with its CUDA kernel: `MAMBA_KEEP_CUDA_BUILD=TRUE pip install mamba-ssm --no-build-isolation` '
@@ -48,10 +51,10 @@ def why_not(device_type: str) -> str | None:
     return None
 
 
-def states_shape(u: Tensor, A: Tensor, order: Tensor) -> tuple[int, ...]:
+def states_shape(inputs: ScanInputs) -> tuple[int, ...]:
     """Give the shape of the states that the kernel keeps for its backward."""
-    directions, channels, d_state = A.shape
-    return (u.shape[0], directions * channels, -(-order.shape[1] // KERNEL_CHUNK), 2 * d_state)
+    directions, channels, d_state = inputs.A.shape
+    return (inputs.u.shape[0], directions * channels, -(-inputs.order.shape[1] // KERNEL_CHUNK), 2 * d_state)
 
 
 class _Arguments(NamedTuple):
@@ -67,64 +70,42 @@ class _Arguments(NamedTuple):
     delta_bias: Tensor
 
 
-def _arguments(
-    u: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, dt_bias: Tensor, order: Tensor
-) -> _Arguments:
-    if u.dtype == torch.float64:
+def _arguments(inputs: ScanInputs) -> _Arguments:
+    if inputs.u.dtype == torch.float64:
         raise ValueError("mamba-ssm's kernel has no float64: use backend='chunked'")
-    if u.dim() == 3:
-        u, dt, B, C = (gather_tokens(x, order) for x in (u, dt, B, C))
-    u, dt, B, C = (x.permute(0, 2, 3, 1).contiguous() for x in (u, dt, B, C))  # (Bt, K, features, L_scan)
-    return _Arguments(u.flatten(1, 2), dt.flatten(1, 2), A.flatten(0, 1), B, C, D.flatten(), None, dt_bias.flatten())
+    tokens = [inputs.u, inputs.dt, inputs.B, inputs.C]
+    if inputs.is_spatial:
+        tokens = [gather_tokens(x, inputs.order) for x in tokens]
+    u, dt, B, C = (x.permute(0, 2, 3, 1).contiguous() for x in tokens)  # (Bt, K, features, L_scan)
+    A, D, dt_bias = inputs.A.flatten(0, 1), inputs.D.flatten(), inputs.dt_bias.flatten()
+    return _Arguments(u.flatten(1, 2), dt.flatten(1, 2), A, B, C, D, None, dt_bias)
 
 
-def forward(
-    u: Tensor,
-    dt: Tensor,
-    A: Tensor,
-    B: Tensor,
-    C: Tensor,
-    D: Tensor,
-    dt_bias: Tensor,
-    order: Tensor,
-    num_tokens: int,
-    keep_states: bool,
-) -> tuple[Tensor, Tensor]:
+def forward(inputs: ScanInputs, keep_states: bool) -> tuple[Tensor, Tensor]:
     """Scan; returns y and, if asked to keep them, the kernel's states."""
-    arguments = _arguments(u, dt, A, B, C, D, dt_bias, order)
+    u, A, order = inputs.u, inputs.A, inputs.order
+    arguments = _arguments(inputs)
     if arguments.u.numel() == 0:
-        states = A.new_zeros(states_shape(u, A, order))
-        y = u.new_zeros(u.shape[0], order.shape[0], num_tokens, u.shape[-1])
+        states = A.new_zeros(states_shape(inputs))
+        y = u.new_zeros(u.shape[0], order.shape[0], inputs.map_tokens, u.shape[-1])
     else:
         out, states, *_ = _kernel().fwd(*arguments, True)
-        y = scatter_tokens(out.unflatten(1, A.shape[:2]).permute(0, 3, 1, 2), order, num_tokens)
+        y = scatter_tokens(out.unflatten(1, A.shape[:2]).permute(0, 3, 1, 2), order, inputs.map_tokens)
     return y, states if keep_states else states.new_empty(0)
 
 
-def backward(
-    grad_y: Tensor,
-    u: Tensor,
-    dt: Tensor,
-    A: Tensor,
-    B: Tensor,
-    C: Tensor,
-    D: Tensor,
-    dt_bias: Tensor,
-    order: Tensor,
-    states: Tensor,
-    num_tokens: int,
-) -> tuple[Tensor, ...]:
-    """Run the kernel's backward; returns the gradients of the seven tensors in their own shapes."""
-    inputs = (u, dt, A, B, C, D, dt_bias)
-    arguments = _arguments(*inputs, order)
+def backward(grad_y: Tensor, inputs: ScanInputs, states: Tensor) -> ScanGrads:
+    """Run the kernel's backward, and bring the gradients into the layouts of their tensors."""
+    A, order, num_tokens = inputs.A, inputs.order, inputs.map_tokens
+    arguments = _arguments(inputs)
     if arguments.u.numel() == 0:
-        return tuple(torch.zeros(x.shape, dtype=x.dtype, device=x.device) for x in inputs)
+        return ScanGrads(*(torch.zeros_like(getattr(inputs, name)) for name in ScanGrads._fields[:-1]))
     grad = gather_tokens(grad_y.transpose(1, 2), order).permute(0, 2, 3, 1).contiguous().flatten(1, 2)
     d_u, d_dt, d_A, d_B, d_C, d_D, d_bias, *_ = _kernel().bwd(*arguments, grad, states, None, None, True, False)
     d_u, d_dt = (x.unflatten(1, A.shape[:2]) for x in (d_u, d_dt))
     d_u, d_dt, d_B, d_C = (x.permute(0, 3, 1, 2) for x in (d_u, d_dt, d_B, d_C))  # (Bt, L_scan, K, features)
-    if u.dim() == 3:
+    if inputs.is_spatial:
         d_u = scatter_tokens(d_u.to(A.dtype), order, num_tokens).sum(1)
         d_dt, d_B, d_C = (scatter_tokens(x, order, num_tokens).transpose(1, 2) for x in (d_dt, d_B, d_C))
-    grads = (d_u, d_dt, d_A.view_as(A), d_B, d_C, d_D.view_as(D), d_bias.view_as(dt_bias))
-    return tuple(grad.to(x.dtype).contiguous() for grad, x in zip(grads, inputs, strict=True))
+    grads = ScanGrads(d_u, d_dt, d_A.view_as(A), d_B, d_C, d_D.view_as(inputs.D), d_bias.view_as(inputs.dt_bias))
+    return grads.like(inputs)

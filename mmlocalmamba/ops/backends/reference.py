@@ -6,30 +6,30 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..tokens import gather_tokens, scatter_tokens
+from ..scan_inputs import ScanGrads, ScanInputs
+from ..tokens import check_order, gather_tokens, scatter_tokens
+
+TAKES_FACTORS = False
 
 
 def why_not(device_type: str) -> str | None:
-    """Say why this back end cannot run on a kind of device; None if it can."""
+    """Say why this back end cannot run on a kind of device: None, for it can run anywhere."""
     return None
 
 
-def states_shape(u: Tensor, A: Tensor, order: Tensor) -> tuple[int, ...]:
-    """Give the shape of the states kept for the backward: none, it starts again from the inputs."""
+def states_shape(inputs: ScanInputs) -> tuple[int, ...]:
+    """Give the shape of the states kept for the backward: none, since it starts again from the inputs."""
     return (0,)
 
 
-def selective_scan_naive(
-    u: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, dt_bias: Tensor, order: Tensor, num_tokens: int
-) -> Tensor:
-    """Scan token by token; arguments as in :func:`mmlocalmamba.ops.local_selective_scan`, differentiable by autograd.
+def selective_scan_naive(inputs: ScanInputs) -> Tensor:
+    """Scan token by token; see :func:`mmlocalmamba.ops.local_selective_scan`. Autograd can differentiate it.
 
     The recurrence is the paper's equation 3 with the discretisation that Mamba uses (A by zero-order hold, B by Euler).
+    It takes neither ``dt_weight`` nor ``log_A``: :func:`mmlocalmamba.ops.selective_scan.multiply_out` computes what
+    they stand for.
     """
-    if u.dim() == 3:
-        u, dt, B, C = (gather_tokens(x, order) for x in (u, dt, B, C))
-    dtype, compute = u.dtype, torch.promote_types(u.dtype, torch.float32)
-    u, dt, A, B, C, D, dt_bias = (x.to(compute) for x in (u, dt, A, B, C, D, dt_bias))
+    u, dt, A, B, C, D, dt_bias = _in_scan_order(inputs)
     dt = F.softplus(dt + dt_bias)
     state = u.new_zeros(u.shape[0], *A.shape)  # (Bt, K, D, N)
     outputs = []
@@ -37,46 +37,30 @@ def selective_scan_naive(
         decay = torch.exp(dt[:, step].unsqueeze(-1) * A)
         state = decay * state + (dt[:, step] * u[:, step]).unsqueeze(-1) * B[:, step].unsqueeze(2)
         outputs.append((state * C[:, step].unsqueeze(2)).sum(-1) + D * u[:, step])
-    return scatter_tokens(torch.stack(outputs, 1), order, num_tokens).to(dtype)
+    y = torch.stack(outputs, 1) if outputs else u
+    return scatter_tokens(y, inputs.order, inputs.map_tokens).to(inputs.u.dtype)
 
 
-def forward(
-    u: Tensor,
-    dt: Tensor,
-    A: Tensor,
-    B: Tensor,
-    C: Tensor,
-    D: Tensor,
-    dt_bias: Tensor,
-    order: Tensor,
-    num_tokens: int,
-    keep_states: bool,
-) -> tuple[Tensor, Tensor]:
+def _in_scan_order(inputs: ScanInputs) -> list[Tensor]:
+    """Give u, dt, A, B, C, D and dt_bias in the compute dtype, tokens as (Bt, L_scan, K, features)."""
+    check_order(inputs.order, inputs.map_tokens)
+    tokens = [inputs.u, inputs.dt, inputs.B, inputs.C]
+    if inputs.is_spatial:
+        tokens = [gather_tokens(x, inputs.order) for x in tokens]
+    u, dt, B, C = tokens
+    return [x.to(inputs.compute_dtype) for x in (u, dt, inputs.A, B, C, inputs.D, inputs.dt_bias)]
+
+
+def forward(inputs: ScanInputs, keep_states: bool) -> tuple[Tensor, Tensor]:
     """Scan; returns y and the (empty) states."""
-    return selective_scan_naive(u, dt, A, B, C, D, dt_bias, order, num_tokens), A.new_empty(0)
+    return selective_scan_naive(inputs), inputs.A.new_empty(0)
 
 
-def backward(
-    grad_y: Tensor,
-    u: Tensor,
-    dt: Tensor,
-    A: Tensor,
-    B: Tensor,
-    C: Tensor,
-    D: Tensor,
-    dt_bias: Tensor,
-    order: Tensor,
-    states: Tensor,
-    num_tokens: int,
-) -> tuple[Tensor, ...]:
-    """Run the recurrence backwards over all states; returns the gradients of the seven tensors in their own layout."""
-    spatial = u.dim() == 3
-    inputs = (u, dt, A, B, C, D, dt_bias)
-    compute = torch.promote_types(u.dtype, torch.float32)
-    if spatial:
-        u, dt, B, C = (gather_tokens(x, order) for x in (u, dt, B, C))
-    u, dt, A, B, C, D, dt_bias = (x.to(compute) for x in (u, dt, A, B, C, D, dt_bias))
-    grad = _gather_grad(grad_y.to(compute), order)  # (Bt, L_scan, K, D)
+def backward(grad_y: Tensor, inputs: ScanInputs, states: Tensor) -> ScanGrads:
+    """Run the recurrence backwards over all states."""
+    u, dt, A, B, C, D, dt_bias = _in_scan_order(inputs)
+    # The gradient of what was computed for padding is zero: it was dropped.
+    grad = gather_tokens(grad_y.to(inputs.compute_dtype).transpose(1, 2), inputs.order)  # (Bt, L_scan, K, D)
     raw_dt, dt = dt + dt_bias, F.softplus(dt + dt_bias)
 
     history = [u.new_zeros(u.shape[0], *A.shape)]
@@ -100,14 +84,8 @@ def backward(
     d_dt = d_dt * torch.sigmoid(raw_dt)
     d_D, d_dt_bias = (grad * u).sum((0, 1)), d_dt.sum((0, 1))
 
-    if spatial:
-        num = num_tokens
-        d_u = scatter_tokens(d_u, order, num).sum(1)
-        d_dt, d_B, d_C = (scatter_tokens(x, order, num).transpose(1, 2) for x in (d_dt, d_B, d_C))
-    grads = (d_u, d_dt, d_A, d_B, d_C, d_D, d_dt_bias)
-    return tuple(grad.to(x.dtype).contiguous() for grad, x in zip(grads, inputs, strict=True))
-
-
-def _gather_grad(grad_y: Tensor, order: Tensor) -> Tensor:
-    """Bring the output's gradient (Bt, K, L, D) into scan order, zero where there was padding."""
-    return gather_tokens(grad_y.transpose(1, 2), order)
+    if inputs.is_spatial:
+        order, num_tokens = inputs.order, inputs.map_tokens
+        d_u = scatter_tokens(d_u, order, num_tokens).sum(1)
+        d_dt, d_B, d_C = (scatter_tokens(x, order, num_tokens).transpose(1, 2) for x in (d_dt, d_B, d_C))
+    return ScanGrads(d_u, d_dt, d_A, d_B, d_C, d_D, d_dt_bias).like(inputs)

@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import threading
 from types import ModuleType
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from ...directions import scan_orders
+from ..scan_inputs import ScanGrads, ScanInputs
 from . import reference
 
 TOLERANCE = 5e-4
 """Largest difference allowed, in float32, as a fraction of the largest value of the reference in float64."""
-
-_NAMES = ('u', 'dt', 'A', 'B', 'C', 'D', 'dt_bias')
 
 
 def self_check(backend: ModuleType, device: torch.device) -> str | None:
@@ -45,26 +45,37 @@ def _collect(backend: ModuleType, device: torch.device, problems: list[str]) -> 
 
 
 def _differences(backend: ModuleType, device: torch.device, spatial: bool) -> list[str]:
-    inputs, order, num_tokens = _problem(spatial)
-    grad = torch.randn(2, order.shape[0], num_tokens, inputs[0].shape[-1], generator=torch.Generator().manual_seed(1))
-    want = _run(reference, [x.double() for x in inputs], order, num_tokens, grad.double())
-    got = _run(backend, [x.to(device) for x in inputs], order.to(device), num_tokens, grad.to(device))
-    names = ('y', *(f'the gradient of {name}' for name in _NAMES))
+    inputs = _problem(spatial)
+    shape = (len(inputs.u), inputs.order.shape[0], inputs.map_tokens, inputs.u.shape[-1])
+    grad = torch.randn(shape, generator=torch.Generator().manual_seed(1))
+    want = _run(reference, _convert(inputs, dtype=torch.float64), grad.double())
+    got = _run(backend, _convert(inputs, device=device), grad.to(device))
     form = 'spatial' if spatial else 'scan order'
     problems = []
-    for name, actual, expected in zip(names, got, want, strict=True):
-        difference = float((actual.cpu().double() - expected).abs().max() / expected.abs().max())
+    for name, expected in want.items():
+        difference = float((got[name].cpu().double() - expected).abs().max() / expected.abs().max())
         if not difference <= TOLERANCE:  # NaN too
             problems.append(f'{name} differs by {difference:.1e} of its largest value ({form} form)')
     return problems
 
 
-def _run(backend: ModuleType, inputs: list[Tensor], order: Tensor, num_tokens: int, grad: Tensor) -> tuple[Tensor, ...]:
-    y, states = backend.forward(*inputs, order, num_tokens, True)
-    return y, *backend.backward(grad, *inputs, order, states, num_tokens)
+def _run(backend: ModuleType, inputs: ScanInputs, grad: Tensor) -> dict[str, Tensor]:
+    y, states = backend.forward(inputs, True)
+    grads: ScanGrads = backend.backward(grad, inputs, states)
+    named = {f'the gradient of {name}': value for name, value in grads._asdict().items() if value is not None}
+    return {'y': y, **named}
 
 
-def _problem(spatial: bool) -> tuple[list[Tensor], Tensor, int]:
+def _convert(inputs: ScanInputs, device: torch.device | str = 'cpu', dtype: torch.dtype = torch.float32) -> ScanInputs:
+    def convert(value: Any) -> Any:
+        if not isinstance(value, Tensor):
+            return value
+        return value.to(device, dtype) if value.is_floating_point() else value.to(device)
+
+    return ScanInputs(*(convert(value) for value in inputs))
+
+
+def _problem(spatial: bool) -> ScanInputs:
     """Make 13 x 11 tokens, so that windows are padded, of 40 channels: more than one block, and not a whole one."""
     height, width, channels, d_state = 13, 11, 40, 16
     order = scan_orders(('v', 'h_flip', 'w7_flip'), height, width)
@@ -75,8 +86,14 @@ def _problem(spatial: bool) -> tuple[list[Tensor], Tensor, int]:
     def randn(*shape: int) -> Tensor:
         return torch.randn(*shape, generator=generator)
 
-    u = randn(2, rows, channels) if spatial else randn(2, rows, directions, channels)
-    dt, A = randn(2, rows, directions, channels), -torch.exp(randn(directions, channels, d_state))
-    B, C = randn(2, rows, directions, d_state), randn(2, rows, directions, d_state)
-    D, dt_bias = randn(directions, channels), randn(directions, channels) - 2
-    return [u, dt, A, B, C, D, dt_bias], order, tokens
+    return ScanInputs(
+        u=randn(2, rows, channels) if spatial else randn(2, rows, directions, channels),
+        dt=randn(2, rows, directions, channels),
+        A=-torch.exp(randn(directions, channels, d_state)),
+        B=randn(2, rows, directions, d_state),
+        C=randn(2, rows, directions, d_state),
+        D=randn(directions, channels),
+        dt_bias=randn(directions, channels) - 2,
+        order=order,
+        num_tokens=tokens,
+    )

@@ -144,7 +144,7 @@ def test_sampling_all_branches_is_the_full_relaxation():
     mixture = DirectionMixture(8, 5)
     mixture.num_sampled = 5
     y = torch.randn(2, 5, 7, 8)
-    torch.testing.assert_close(mixture(y, draw=mixture.draw()), mixture(y))
+    torch.testing.assert_close(mixture.add_up(y, mixture.draw()), mixture.add_up(y, None))
 
 
 def test_evaluation_computes_all_branches():
@@ -179,12 +179,12 @@ def test_sampled_mixture_and_gradient_of_alpha_are_unbiased():
     mixture.alpha.data = torch.tensor([1.0, 0.5, 0.0, -0.5, -1.0])
     mixture.num_sampled = 2
     y, target = torch.randn(1, 5, 3, 8), torch.randn(1, 3, 8)
-    full = mixture(y)
+    full = mixture.add_up(y, None)
     (expected,) = torch.autograd.grad((full * target).sum(), mixture.alpha)
     outputs, grads = [], []
     for _ in range(6000):
         draw = mixture.draw()
-        out = mixture(y[:, draw.branches], draw=draw)
+        out = mixture.add_up(y[:, draw.branches], draw)
         outputs.append(out.detach())
         grads += torch.autograd.grad((out * target).sum(), mixture.alpha)
     for samples, mean in ((torch.stack(outputs), full.detach()), (torch.stack(grads), expected)):
@@ -195,7 +195,7 @@ def test_sampled_mixture_and_gradient_of_alpha_are_unbiased():
 def test_one_sampled_step_gives_every_alpha_a_gradient():
     mixture = DirectionMixture(8, 5)
     draw = Draw([1, 3], torch.tensor([0.4, 0.4]).double())
-    mixture(torch.randn(1, 2, 3, 8), draw=draw)[..., 0].sum().backward()
+    mixture(torch.randn(1, 2, 3, 8), torch.ones(1, 3, 8), draw=draw)[..., 0].sum().backward()
     assert (mixture.alpha.grad != 0).all()
 
 

@@ -44,21 +44,39 @@ def test_values_and_gradients_follow_the_formula(attn, shape):
         torch.testing.assert_close(a, b, msg=name)
 
 
-def test_merge_adds_gated_directions():
-    merge = DirectionMerge(24).double()
-    y = torch.randn(2, 3, 5, 24, dtype=torch.float64)
-    torch.testing.assert_close(merge(y), sum(merge.attn(y[:, k]) for k in range(3)))
+@pytest.fixture(params=[dict(), dict(spatial_attn=True), dict(attn=False)], ids=['channel', 'spatial', 'no attention'])
+def merge(request):
+    return DirectionMerge(24, **request.param).double()
 
 
-def test_merge_without_attention_is_a_plain_sum():
-    y = torch.randn(2, 3, 5, 24)
-    torch.testing.assert_close(DirectionMerge(24, attn=False)(y), y.sum(1))
+@pytest.fixture
+def y():
+    return torch.randn(2, 3, 5, 24, dtype=torch.float64)
 
 
-def test_mixture_weighs_normalised_branches_by_softmax():
+@pytest.fixture
+def z():
+    return torch.randn(2, 5, 24, dtype=torch.float64)
+
+
+def gated_sum(merge, y):
+    return sum(y[:, k] if merge.attn is None else merge.attn(y[:, k]) for k in range(y.shape[1]))
+
+
+def test_without_a_norm_z_gates_each_direction_before_the_sum(merge, y, z):
+    torch.testing.assert_close(merge(y, z), gated_sum(merge, y * F.silu(z)[:, None]))
+
+
+def test_with_a_norm_z_gates_the_normalised_sum(merge, y, z):
+    norm = torch.nn.LayerNorm(24).double()
+    torch.nn.init.normal_(norm.weight)
+    torch.testing.assert_close(merge(y, z, norm), norm(gated_sum(merge, y)) * F.silu(z))
+
+
+def test_mixture_weighs_normalised_branches_by_softmax(y, z):
     mixture = DirectionMixture(24, 3).double()
     torch.nn.init.normal_(mixture.alpha)
-    y = torch.randn(2, 3, 5, 24, dtype=torch.float64)
     weights = mixture.alpha.softmax(0)
-    expected = sum(weights[k] * F.layer_norm(mixture.attn(y[:, k]), (24,)) for k in range(3))
-    torch.testing.assert_close(mixture(y), expected)
+    gated = y * F.silu(z)[:, None]
+    expected = sum(weights[k] * F.layer_norm(mixture.attn(gated[:, k]), (24,)) for k in range(3))
+    torch.testing.assert_close(mixture(y, z), expected)

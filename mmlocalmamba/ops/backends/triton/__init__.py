@@ -8,6 +8,7 @@ tiles of a few tokens, and then computes all gradients of every tile at once. Ev
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.util import find_spec
@@ -17,9 +18,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .. import triton_report
+from ...scan_inputs import ScanGrads, ScanInputs
 
 MIN_CAPABILITY = (7, 0)
+
+TAKES_FACTORS = False
+
+
+def interpreted() -> bool:
+    """Tell whether Triton runs kernels in its interpreter, in this process."""
+    return os.environ.get('TRITON_INTERPRET', '0').lower() in ('1', 'true', 'on', 'yes', 'y')
 
 
 @dataclass(frozen=True)
@@ -49,7 +57,7 @@ def why_not(device_type: str) -> str | None:
     """Say why this back end cannot run on a kind of device; None if it can."""
     if find_spec('triton') is None:
         return 'triton is not installed: `pip install triton` (Linux; the CUDA wheels of PyTorch bring it).'
-    if triton_report.interpreted():
+    if interpreted():
         return None
     if device_type != 'cuda':
         return 'its kernels run on CUDA devices (or, far slower, under TRITON_INTERPRET=1).'
@@ -68,31 +76,40 @@ def _kernels() -> ModuleType:
     return kernels
 
 
-def states_shape(u: Tensor, A: Tensor, order: Tensor) -> tuple[int, ...]:
+def states_shape(inputs: ScanInputs) -> tuple[int, ...]:
     """Give the shape of the states kept for the backward: those that enter the segments."""
-    directions, channels, d_state = A.shape
-    segments = -(-order.shape[1] // BLOCKS.segment_length(order.shape[1]))
-    return (u.shape[0], directions, segments, d_state, channels)
+    directions, channels, d_state = inputs.A.shape
+    length = inputs.order.shape[1]
+    segments = -(-length // BLOCKS.segment_length(length))
+    return (inputs.u.shape[0], directions, segments, d_state, channels)
 
 
 class _Launch:
-    """One call's sizes, and the launches that share them."""
+    """One call's tensors and sizes, and the launches that share them."""
 
-    def __init__(self, u: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, order: Tensor) -> None:
-        self.u, self.dt, self.B, self.C = u, dt, B, C
-        self.A, self.order = A.contiguous(), order.contiguous()
-        self.spatial = u.dim() == 3
-        self.batch, self.length = u.shape[0], order.shape[1]
-        self.directions, self.channels, self.d_state = A.shape
+    def __init__(self, inputs: ScanInputs) -> None:
+        self.u, self.dt, self.B, self.C = inputs.u, inputs.dt, inputs.B, inputs.C
+        self.A, self.D, self.dt_bias, self.order = (
+            x.contiguous() for x in (inputs.A, inputs.D, inputs.dt_bias, inputs.order)
+        )
+        self.spatial, self.num_tokens = inputs.is_spatial, inputs.map_tokens
+        self.batch, self.rows = self.u.shape[:2]
+        self.length = self.order.shape[1]
+        self.directions, self.channels, self.d_state = self.A.shape
         self.segment = BLOCKS.segment_length(self.length)
         self.segments = -(-self.length // self.segment)
         self.tiles = -(-self.length // BLOCKS.tile)
-        if max(u.shape[1], self.length) * self.directions * self.channels >= 2**31:
+        if max(self.rows, self.length) * self.directions * self.channels >= 2**31:
             raise ValueError(
                 f'{self.length} tokens in {self.directions} directions of {self.channels} channels are more than the '
                 "triton kernels can address: scan a smaller map, or use backend='chunked'"
             )
-        self.u_strides = (u.stride(0), u.stride(1), 0 if self.spatial else u.stride(2), u.stride(-1))
+        self.u_strides = (
+            self.u.stride(0),
+            self.u.stride(1),
+            0 if self.spatial else self.u.stride(2),
+            self.u.stride(-1),
+        )
 
     @property
     def empty(self) -> bool:
@@ -118,114 +135,90 @@ class _Launch:
     def state_buffer(self, parts: int) -> Tensor:
         return self.A.new_empty(self.batch, self.directions, parts, self.d_state, self.channels)
 
-    def scan(
-        self, write: int, states: Tensor, dt_sums: Tensor, tiles: Tensor, D: Tensor, bias: Tensor, y: Tensor
-    ) -> None:
+    def dt_sums(self) -> Tensor:
+        """Make room for the sum of the step sizes of every segment."""
+        return self.A.new_empty(self.batch, self.directions, self.segments, self.channels)
+
+    def scan(self, write: int, states: Tensor, dt_sums: Tensor, tiles: Tensor, y: Tensor) -> None:
         """Walk forwards over all segments."""
         self.run(
             'scan_kernel', self.segments,
-            self.u, self.dt, self.A, self.B, self.C, D, bias, self.order, states, dt_sums, tiles, y,
-            y.shape[2], self.length, self.channels, self.d_state, self.segments, self.tiles,
+            self.u, self.dt, self.A, self.B, self.C, self.D, self.dt_bias, self.order, states, dt_sums, tiles, y,
+            self.num_tokens, self.length, self.channels, self.d_state, self.segments, self.tiles,
             *self.u_strides, *self.dt.stride(), *self.B.stride(), *self.C.stride(), 1, **self.walk_options(write),
         )  # fmt: skip
 
-    def reverse(self, write: int, grad: Tensor, bias: Tensor, states: Tensor, dt_sums: Tensor, tiles: Tensor) -> None:
+    def reverse(self, write: int, grad: Tensor, states: Tensor, dt_sums: Tensor, tiles: Tensor) -> None:
         """Walk backwards over all segments."""
         self.run(
             'reverse_kernel', self.segments,
-            grad, self.dt, self.A, self.C, bias, self.order, states, dt_sums, tiles,
-            self.length, self.channels, self.d_state, self.segments, self.tiles,
+            grad, self.dt, self.A, self.C, self.dt_bias, self.order, states, dt_sums, tiles,
+            self.num_tokens, self.length, self.channels, self.d_state, self.segments, self.tiles,
             *grad.stride(), *self.dt.stride(), *self.C.stride(), 1, **self.walk_options(write),
         )  # fmt: skip
 
     def carry(self, states: Tensor, dt_sums: Tensor, reverse: bool) -> None:
+        """Turn what each segment adds to the state into the state that enters it."""
         sizes = (self.channels, self.d_state, self.segments)
         self.run('carry_kernel', 1, self.A, states, dt_sums, *sizes, 1, REVERSE=reverse, **self.options())
 
 
-def forward(
-    u: Tensor,
-    dt: Tensor,
-    A: Tensor,
-    B: Tensor,
-    C: Tensor,
-    D: Tensor,
-    dt_bias: Tensor,
-    order: Tensor,
-    num_tokens: int,
-    keep_states: bool,
-) -> tuple[Tensor, Tensor]:
+def forward(inputs: ScanInputs, keep_states: bool) -> tuple[Tensor, Tensor]:
     """Scan; returns y and, if asked to keep them, the states that enter the segments."""
-    launch = _Launch(u, dt, A, B, C, order)
-    y = u.new_empty(launch.batch, launch.directions, num_tokens, launch.channels)
+    launch = _Launch(inputs)
+    # Zeros, because an order may leave tokens out, and nothing here waits for the device to find out.
+    y = inputs.u.new_zeros(launch.batch, launch.directions, launch.num_tokens, launch.channels)
     states = launch.state_buffer(launch.segments)
     if not launch.empty:
-        kernels, D, dt_bias = _kernels(), D.contiguous(), dt_bias.contiguous()
-        dt_sums = states.new_empty(launch.batch, launch.directions, launch.segments, launch.channels)
+        kernels, dt_sums = _kernels(), launch.dt_sums()
         if launch.segments == 1:
             states.zero_()
         else:
-            launch.scan(kernels.LOCAL, states, dt_sums, states, D, dt_bias, y)
+            launch.scan(kernels.LOCAL, states, dt_sums, states, y)
             launch.carry(states, dt_sums, reverse=False)
-        launch.scan(kernels.OUTPUTS, states, dt_sums, states, D, dt_bias, y)
+        launch.scan(kernels.OUTPUTS, states, dt_sums, states, y)
     return y, states if keep_states else states.new_empty(0)
 
 
-def backward(
-    grad_y: Tensor,
-    u: Tensor,
-    dt: Tensor,
-    A: Tensor,
-    B: Tensor,
-    C: Tensor,
-    D: Tensor,
-    dt_bias: Tensor,
-    order: Tensor,
-    states: Tensor,
-    num_tokens: int,
-) -> tuple[Tensor, ...]:
-    """Compute the states again from the kept ones, and from them all gradients, each in its tensor's shape."""
-    inputs = (u, dt, A, B, C, D, dt_bias)
-    launch = _Launch(u, dt, A, B, C, order)
+def backward(grad_y: Tensor, inputs: ScanInputs, states: Tensor) -> ScanGrads:
+    """Compute the states again from the kept ones, and from them all gradients."""
+    launch = _Launch(inputs)
     if launch.empty:
-        return tuple(torch.zeros(x.shape, dtype=x.dtype, device=x.device) for x in inputs)
-    D, dt_bias = D.contiguous(), dt_bias.contiguous()
-    tiles, grad_tiles = _states_at_tiles(launch, grad_y, D, dt_bias, states)
+        return ScanGrads(*(torch.zeros_like(getattr(inputs, name)) for name in ScanGrads._fields[:-1]))
+    tiles, grad_tiles = _states_at_tiles(launch, grad_y, states.contiguous())
 
     blocks = -(-launch.channels // BLOCKS.channels)
-    batch, directions, channels, rows = launch.batch, launch.directions, launch.channels, u.shape[1]
-    d_B, d_C = (tiles.new_empty(blocks, batch, rows, directions, launch.d_state) for _ in range(2))
+    batch, directions, channels, rows = launch.batch, launch.directions, launch.channels, launch.rows
+    # Zeros where rows are written: an order may leave tokens out.
+    d_B, d_C = (tiles.new_zeros(blocks, batch, rows, directions, launch.d_state) for _ in range(2))
+    d_dt = inputs.dt.new_zeros(inputs.dt.shape)
+    d_u = tiles.new_zeros(batch, directions, rows, channels) if launch.spatial else inputs.u.new_zeros(inputs.u.shape)
     d_D, d_dt_bias = (tiles.new_empty(launch.tiles, batch, directions, channels) for _ in range(2))
-    d_dt = dt.new_empty(dt.shape)
-    d_u = tiles.new_empty(batch, directions, rows, channels) if launch.spatial else u.new_empty(u.shape)
     launch.run(
         'gradient_kernel', launch.tiles,
-        grad_y, u, dt, launch.A, B, C, D, dt_bias, launch.order, tiles, grad_tiles,
-        d_u, d_dt, d_B, d_C, d_D, d_dt_bias,
-        num_tokens, launch.length, channels, launch.d_state, launch.tiles,
-        *grad_y.stride(), *launch.u_strides, *dt.stride(), *B.stride(), *C.stride(), 1,
+        grad_y, launch.u, launch.dt, launch.A, launch.B, launch.C, launch.D, launch.dt_bias, launch.order,
+        tiles, grad_tiles, d_u, d_dt, d_B, d_C, d_D, d_dt_bias,
+        launch.num_tokens, rows, launch.length, channels, launch.d_state, launch.tiles,
+        *grad_y.stride(), *launch.u_strides, *launch.dt.stride(), *launch.B.stride(), *launch.C.stride(), 1,
         SPATIAL=launch.spatial, TILE=BLOCKS.tile, STEPS=BLOCKS.tile.bit_length() - 1, **launch.options(state=False),
     )  # fmt: skip
     if launch.spatial:
         d_u = d_u.sum(1)
     d_A = tiles.sum((0, 2)).transpose(1, 2)  # the kernel has put the gradient of A into the place of the states
-    grads = (d_u, d_dt, d_A, d_B.sum(0), d_C.sum(0), d_D.sum((0, 1)), d_dt_bias.sum((0, 1)))
-    return tuple(grad.to(x.dtype).contiguous() for grad, x in zip(grads, inputs, strict=True))
+    grads = ScanGrads(d_u, d_dt, d_A, d_B.sum(0), d_C.sum(0), d_D.sum((0, 1)), d_dt_bias.sum((0, 1)))
+    return grads.like(inputs)
 
 
-def _states_at_tiles(
-    launch: _Launch, grad_y: Tensor, D: Tensor, dt_bias: Tensor, states: Tensor
-) -> tuple[Tensor, Tensor]:
+def _states_at_tiles(launch: _Launch, grad_y: Tensor, states: Tensor) -> tuple[Tensor, Tensor]:
     """Give the states that enter each tile from before it, and the gradients of the states that enter from behind."""
-    kernels = _kernels()
+    kernels, dt_sums = _kernels(), launch.dt_sums()
     tiles, grad_tiles = launch.state_buffer(launch.tiles), launch.state_buffer(launch.tiles)
     grad_states = torch.empty_like(states)
-    dt_sums = states.new_empty(launch.batch, launch.directions, launch.segments, launch.channels)
-    launch.scan(kernels.TILES, states, dt_sums, tiles, D, dt_bias, grad_y)
+    launch.scan(kernels.TILES, states, dt_sums, tiles, grad_y)
     if launch.segments == 1:
         grad_states.zero_()
     else:
-        launch.reverse(kernels.LOCAL, grad_y, dt_bias, grad_states, dt_sums, grad_tiles)
+        launch.reverse(kernels.LOCAL, grad_y, grad_states, dt_sums, grad_tiles)
         launch.carry(grad_states, dt_sums, reverse=True)
-    launch.reverse(kernels.TILES, grad_y, dt_bias, grad_states, dt_sums, grad_tiles)
+    launch.reverse(kernels.TILES, grad_y, grad_states, dt_sums, grad_tiles)
     return tiles, grad_tiles

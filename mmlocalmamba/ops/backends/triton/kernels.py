@@ -1,10 +1,21 @@
 """Triton kernels of the fused scan: tokens are read and written at the places that the orders name.
 
-A sequence is cut into segments, and these into tiles. Programs are one warp wide, with a channel per lane: a state's N
-numbers sit in one lane's registers, so that the sum over states needs no exchange. Layouts below: ``states`` and
-``tiles`` are (Bt, K, segments or tiles, N, D), ``dt_sums`` is (Bt, K, segments, D), all contiguous, in the type that is
-computed in (that of A). ``unit`` is always 1: a stride that the compiler does not know keeps it from giving a lane
-several channels, and the tokens of a tile to several lanes.
+A sequence is cut into segments, which are walked side by side, and segments are cut into tiles, whose gradients are
+computed at once. A program is one warp wide and has one channel per lane. The N numbers of a channel's state sit in the
+registers of its lane, so that the sum over states needs no exchange between lanes.
+
+Conventions:
+
+- The grid is (channel blocks x segments or tiles, directions K, images Bt). ``k`` and ``b`` are 64 bits wide, since
+  every offset is a product with one of them.
+- ``states`` and ``tiles`` are (Bt, K, segments or tiles, N, D), ``dt_sums`` is (Bt, K, segments, D). All are contiguous
+  and in the dtype that is computed in, which is that of A.
+- ``u_sb``, ``u_sl``, ``u_sk``, ``u_sd`` are the strides of u by image, row, direction and channel; ``B_sn`` is that by
+  state.
+- ``row`` is where a token's features are read, -1 for padding without any; ``token`` is where its output goes, -1 for
+  none. They are the same in the spatial form. In scan order, a row is a step of the scan.
+- ``unit`` is always 1. Multiplying by a number that the compiler does not know keeps it from loading several channels
+  into one lane, and from spreading the tokens of a tile over several lanes.
 """
 
 # mypy: ignore-errors
@@ -30,7 +41,16 @@ def _softplus(x):
 
 
 @triton.jit
+def _token_at(order, position, length, num_tokens):
+    # What is past the end of the order, or names a token that there is not, counts as padding: no load or store that
+    # follows can leave its tensor, whatever the order holds.
+    token = tl.load(order + position, mask=position < length, other=-1)
+    return tl.where((token >= 0) & (token < num_tokens), token, -1)
+
+
+@triton.jit
 def _compose(decay, value, next_decay, next_value):
+    # Two steps h -> decay h + value, one after the other, are one such step: what an associative scan needs to know.
     return decay * next_decay, value * next_decay + next_value
 
 
@@ -68,6 +88,8 @@ def scan_kernel(
 
     a = tl.load(A + k * dim * d_state + d[None, :] * d_state * unit + n[:, None], mask=in_state, other=0)
     bias = tl.load(dt_bias + k * dim + d, mask=in_d, other=0)
+    # The first walk (LOCAL) starts every segment from zero, and sums up the step sizes: exp(A times that sum) is by how
+    # much the segment makes what enters it decay. The other walks start from the state that enters the segment.
     if WRITE == 1:
         skip = tl.load(D + k * dim + d, mask=in_d, other=0)
     if WRITE == 0:
@@ -78,7 +100,7 @@ def scan_kernel(
 
     first = segment * SEGMENT
     for position in range(first, tl.minimum(first + SEGMENT, length)):
-        token = tl.load(order + k * length + position).to(tl.int64)
+        token = _token_at(order + k * length, position, length, num_tokens).to(tl.int64)
         row = token if SPATIAL else position + token * 0
         here = row >= 0
         u_t = tl.load(u + b * u_sb + row * u_sl + k * u_sk + d * u_sd, mask=in_d & here, other=0).to(dtype)
@@ -115,6 +137,7 @@ def carry_kernel(
     at_state = n[:, None] * dim + d[None, :] * unit
     a = tl.load(A + k * dim * d_state + d[None, :] * d_state * unit + n[:, None], mask=in_state, other=0)
     state = tl.zeros((BLOCK_N, BLOCK_D), dtype=A.dtype.element_ty)
+    # Each segment's own contribution is replaced by what enters it, and then added to it, decayed over the segment.
     for step in range(segments):
         segment = segments - 1 - step if REVERSE else step
         row_of = (b * tl.num_programs(1) + k) * segments + segment
@@ -128,7 +151,7 @@ def carry_kernel(
 @triton.jit(do_not_specialize=_FREE_GRAD)
 def reverse_kernel(
     grad, dt, A, C, dt_bias, order, states, dt_sums, tiles,
-    length, dim, d_state, segments, num_tiles,
+    num_tokens, length, dim, d_state, segments, num_tiles,
     g_sb, g_sk, g_sl, g_sd, dt_sb, dt_sl, dt_sk, dt_sd, C_sb, C_sl, C_sk, C_sn, unit,
     SPATIAL: tl.constexpr, WRITE: tl.constexpr, SEGMENT: tl.constexpr, TILE: tl.constexpr,
     BLOCK_D: tl.constexpr, BLOCK_N: tl.constexpr,
@@ -157,7 +180,7 @@ def reverse_kernel(
     last = tl.minimum(first + SEGMENT, length) - 1
     for step in range(last - first + 1):
         position = last - step
-        token = tl.load(order + k * length + position).to(tl.int64)
+        token = _token_at(order + k * length, position, length, num_tokens).to(tl.int64)
         row = token if SPATIAL else position + token * 0
         here = row >= 0
         raw = tl.load(dt + b * dt_sb + row * dt_sl + k * dt_sk + d * dt_sd, mask=in_d & here, other=0).to(dtype)
@@ -168,6 +191,7 @@ def reverse_kernel(
             if (position % TILE == TILE - 1) | (position == length - 1):
                 tile = (b * directions + k) * num_tiles + position // TILE
                 tl.store(tiles + tile * d_state * dim + at_state, state, mask=in_state)
+        # What reaches the state before this token: the gradient of its output and of all later ones, decayed once more.
         delta = _softplus(raw + bias)
         state = tl.exp(delta[None, :] * a) * (state + g_t[None, :] * C_t[:, None])
         if WRITE == 0:
@@ -180,7 +204,7 @@ def reverse_kernel(
 @triton.jit(do_not_specialize=_FREE_GRAD)
 def gradient_kernel(
     grad, u, dt, A, B, C, D, dt_bias, order, tiles, grad_tiles, d_u, d_dt, d_B, d_C, d_D, d_dt_bias,
-    num_tokens, length, dim, d_state, num_tiles,
+    num_tokens, rows, length, dim, d_state, num_tiles,
     g_sb, g_sk, g_sl, g_sd, u_sb, u_sl, u_sk, u_sd, dt_sb, dt_sl, dt_sk, dt_sd,
     B_sb, B_sl, B_sk, B_sn, C_sb, C_sl, C_sk, C_sn, unit,
     SPATIAL: tl.constexpr, TILE: tl.constexpr, STEPS: tl.constexpr, BLOCK_D: tl.constexpr,
@@ -200,11 +224,10 @@ def gradient_kernel(
     d, t = block * BLOCK_D + tl.arange(0, BLOCK_D), tl.arange(0, TILE)
     in_d = d < dim
     position = tile * TILE + t
-    token = tl.load(order + k * length + position, mask=position < length, other=-1)
-    if SPATIAL:
-        row, rows = token, num_tokens
-    else:
-        row, rows = tl.where(position < length, position, -1), length
+    token = _token_at(order + k * length, position, length, num_tokens)
+    row = token
+    if not SPATIAL:
+        row = tl.where(position < length, position, -1)
     here, seen = row >= 0, token >= 0
     tile_in, tile_out = here[:, None] & in_d[None, :], seen[:, None] & in_d[None, :]
     cols = d[None, :]
@@ -213,8 +236,8 @@ def gradient_kernel(
     raw = tl.load(dt + b * dt_sb + k * dt_sk + row[:, None] * dt_sl + cols * dt_sd, mask=tile_in, other=0).to(dtype)
     # The states' gradients come from behind: their tokens are taken from the last to the first.
     mirrored = tile * TILE + TILE - 1 - t
-    mirrored_token = tl.load(order + k * length + mirrored, mask=mirrored < length, other=-1)
-    next_row = tl.load(order + k * length + mirrored + 1, mask=mirrored + 1 < length, other=-1)
+    mirrored_token = _token_at(order + k * length, mirrored, length, num_tokens)
+    next_row = _token_at(order + k * length, mirrored + 1, length, num_tokens)
     mirrored_row = mirrored_token
     if not SPATIAL:
         mirrored_row = tl.where(mirrored < length, mirrored, -1)
@@ -237,6 +260,9 @@ def gradient_kernel(
     at_tile = ((b * directions + k) * num_tiles + tile) * d_state * dim
     at_part = row * num_directions * d_state
     part = ((block * batch + b) * rows * directions + k) * d_state
+    # One number of the state at a time, for all tokens of the tile: the recurrence over them is an associative scan,
+    # once forwards for the state and once backwards (on mirrored rows) for its gradient. What comes from outside of the
+    # tile enters through the first row of either.
     for n in range(d_state):
         a = tl.load(A + k * dim * d_state + d * d_state + n, mask=in_d, other=0)
         B_t = tl.load(B + b * B_sb + k * B_sk + row * B_sl + n * B_sn, mask=here, other=0).to(dtype)
@@ -259,6 +285,7 @@ def gradient_kernel(
         tl.store(d_B + part + n + at_part, tl.sum(d_state_t * delta_u, axis=1), mask=here)
         tl.store(d_C + part + n + at_part, tl.sum(g_t * state, axis=1), mask=here)
 
+    # d_delta has come through the decay, d_input * u through the input; softplus' slope is the logistic function.
     d_raw = (d_delta + d_input * u_t) / (1 + tl.exp(-raw))
     d_u_t = d_input * delta + skip[None, :] * g_t
     by_direction = (b * rows * directions + k) * dim

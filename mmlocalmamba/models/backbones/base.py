@@ -1,0 +1,157 @@
+"""What all backbones have in common: their arguments' checks, freezing, checkpointing, output norms and loading."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, ClassVar
+
+import torch
+from mmengine.model import BaseModule, PretrainedInit, initialize
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+from typing_extensions import Self
+
+from ..weights.fitting import fit_state_dict
+from ..weights.loading import load_backbone
+from .arch import check_range, drop_path_rates, resolve_directions, resolve_out_indices
+
+
+class ScanBackbone(BaseModule):
+    """Base of the backbones that are built of blocks with one scan mixer each.
+
+    A subclass builds its blocks in units that ``out_indices`` and ``frozen_stages`` count: stages, or single blocks.
+    Units after the last output are not built.
+
+    Every way of loading weights ends up in this class's hook: ``init_cfg=dict(type='Pretrained', ...)``, MMEngine's
+    ``load_from`` and ``resume``, and ``load_state_dict``. The hook renames published tensors and resizes position
+    tables. It raises an error that names each tensor that is missing, unexpected or of another shape, even where the
+    caller is not strict. See :func:`mmlocalmamba.models.weights.fitting.fit_tensors`.
+
+    Args:
+        depths: Number of blocks in each unit.
+        directions: Names of the directions, one list per block, or the path of a JSON file that holds them.
+        out_indices: Units to output; negative ones count from the end.
+        drop_path_rate: Stochastic depth rate of the last block; rises linearly from 0.
+        frozen_stages: -1 trains everything, 0 freezes the embeddings, i the first i units too.
+        with_cp: Recompute activations in the backward to save memory.
+        init_cfg: mmengine's.
+
+    Attributes:
+        out_indices: Units to output, none of them negative.
+        directions: Names of the directions of each block that is built.
+        drop_path_rates: Stochastic depth rate of every block, of those too that are not built.
+
+    Raises:
+        ValueError: If an argument is out of range, or there is not one list of directions per block.
+    """
+
+    arch_zoo: ClassVar[dict[str, dict[str, Any]]]
+    """Architectures by name."""
+
+    unit: ClassVar[str]
+    """What ``out_indices`` counts, for messages: 'stages' or 'blocks'."""
+
+    def __init__(
+        self,
+        depths: Sequence[int],
+        directions: str | Sequence[Sequence[str]],
+        out_indices: Sequence[int],
+        drop_path_rate: float,
+        frozen_stages: int,
+        with_cp: bool,
+        init_cfg: dict[str, Any] | None,
+    ) -> None:
+        super().__init__(init_cfg)
+        self.out_indices = resolve_out_indices(out_indices, len(depths), self.unit)
+        check_range('drop_path_rate', drop_path_rate, 0, 1)
+        check_range('frozen_stages', frozen_stages, -1, len(depths))
+        built = sum(depths[: max(self.out_indices) + 1])
+        self.directions = resolve_directions(directions, sum(depths))[:built]
+        self.drop_path_rates = drop_path_rates(drop_path_rate, sum(depths))
+        self.frozen_stages, self.with_cp = frozen_stages, with_cp
+
+    def add_output_norms(self, widths: Sequence[int], out_norm: bool) -> None:
+        """Give each output a LayerNorm of its own, at first the identity transform of it, or none.
+
+        Args:
+            widths: Channels of every unit's output.
+            out_norm: Whether there are norms at all.
+        """
+        for i in self.out_indices:
+            self.add_module(f'norm{i}', nn.LayerNorm(widths[i]) if out_norm else nn.Identity())
+
+    def output_norm(self, index: int) -> nn.Module:
+        """Give the norm of a unit's output."""
+        return self.get_submodule(f'norm{index}')
+
+    def init_weights(self) -> None:
+        """Load the checkpoint that ``init_cfg`` names, if any; otherwise keep the weights of construction.
+
+        Raises:
+            FileNotFoundError: If there is no such file.
+            ValueError: If it does not fit. The message names the tensors.
+        """
+        cfgs = [self.init_cfg] if isinstance(self.init_cfg, Mapping) else list(self.init_cfg or [])
+        pretrained = [cfg for cfg in cfgs if cfg.get('type') in ('Pretrained', PretrainedInit)]
+        if not pretrained:
+            super().init_weights()
+            return
+        initialize(self, [cfg for cfg in cfgs if cfg not in pretrained])
+        for cfg in pretrained:
+            load_backbone(self, cfg['checkpoint'], cfg.get('prefix'))
+        self.is_init = True
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        fit_state_dict(self, state_dict, prefix)
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
+    @staticmethod
+    @abstractmethod
+    def convert_published(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Rename the published implementation's tensors to this class's; its classifier's come out as ``head.*``."""
+
+    def train(self, mode: bool = True) -> Self:
+        """Set the training mode; what is frozen stays in evaluation mode."""
+        super().train(mode)
+        self.freeze()
+        return self
+
+    def freeze(self) -> None:
+        """Freeze what ``frozen_stages`` says."""
+        if self.frozen_stages < 0:
+            return
+        for part in self.frozen_parts():
+            if isinstance(part, nn.Module):
+                part.eval()
+            part.requires_grad_(False)
+
+    @abstractmethod
+    def frozen_parts(self) -> Iterable[nn.Module | nn.Parameter]:
+        """Give the embeddings and the first ``frozen_stages`` units, which are frozen if that is 0 or more."""
+
+    def get_layer_depth(self, param_name: str, prefix: str = '') -> tuple[int, int]:
+        """Tell the layer of a parameter, for layer-wise learning rate decay.
+
+        Args:
+            param_name: Name of the parameter in the whole model.
+            prefix: Name of this backbone in it, such as ``'backbone.'``.
+
+        Returns:
+            ``(layer, layers)``: 0 for the embeddings, then one per block, and ``layers - 1`` for everything else, the
+            outputs' norms included. Downsampling counts for the block before it.
+        """
+        layers = len(self.directions) + 2
+        layer = self.layer_of(param_name.removeprefix(prefix)) if param_name.startswith(prefix) else None
+        return layers - 1 if layer is None else layer, layers
+
+    @abstractmethod
+    def layer_of(self, name: str) -> int | None:
+        """Tell the layer of one of this backbone's own parameters, as in :meth:`get_layer_depth`; None for the last."""
+
+
+def run_block(block: nn.Module, *inputs: Any, with_cp: bool) -> Any:
+    """Run a block; with ``with_cp``, training it recomputes its activations in the backward."""
+    if with_cp and block.training and torch.is_grad_enabled():
+        return checkpoint(block, *inputs, use_reentrant=False)
+    return block(*inputs)
