@@ -17,7 +17,7 @@ EXPLICIT_WAY = 'python -m mmlocalmamba.compat enable'
 
 
 def install() -> None:
-    """Let our configs' names be found, and ``mmcv._ext`` where mmcv is installed without it, unless that is switched off.
+    """Let our configs' names be found, and ``mmcv._ext`` where mmcv lacks it, unless that is switched off.
 
     Warns if mmdet was imported before, and has already bound functions that raise.
     """
