@@ -219,8 +219,8 @@ Order::Order(const Call& call, const View& view, int64_t directions, int64_t tok
     }
   });
   if (outside) {
-    const int32_t* const wrong = std::find_if(data_, data_ + directions * length_,
-                                              [&](int32_t token) { return token < -1 || token >= tokens; });
+    const int32_t* const wrong =
+        std::find_if(data_, data_ + directions * length_, [&](int32_t token) { return token < -1 || token >= tokens; });
     view.refuse("must hold indices of " + std::to_string(tokens) + " tokens, or -1 for padding, and not " +
                 std::to_string(*wrong));
   }
