@@ -15,7 +15,7 @@ from ..layers.patch import PatchEmbed, PatchMerging
 from ..layers.ss2d import SS2D
 from ..layers.ss2d_block import SS2DBlock
 from ..layers.ssm_parameters import init_linear
-from ..weights.published_names import local_vmamba_from_published
+from ..weights.published_names import vmamba_from_published
 from .arch import resolve_arch
 from .hierarchical import PATCH_SIZE, HierarchicalBackbone
 
@@ -41,7 +41,9 @@ class LocalVMamba(HierarchicalBackbone):
         frozen_stages: -1 trains everything, 0 freezes the patch embedding, i freezes the first i stages too.
         with_cp: Recompute activations in the backward to save memory.
         init_cfg: mmengine's. ``dict(type='Pretrained', checkpoint=<file or URL>)`` takes the published ImageNet files
-            and our own checkpoints. However weights are loaded, every tensor is accounted for.
+            and our own checkpoints. However weights are loaded, every tensor is accounted for. With ``warm_start=True``
+            in it, weights of VMamba or of a deeper LocalVMamba are taken too: see
+            :func:`mmlocalmamba.models.weights.warm_start.warm_start_tensors`.
 
     Returns:
         ``forward(image)`` gives a tuple of NCHW maps, (B, dims[i], ceil(H / stride), ceil(W / stride)).
@@ -118,4 +120,4 @@ class LocalVMamba(HierarchicalBackbone):
     @staticmethod
     def convert_published(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Rename the published implementation's tensors to this class's; its classifier's come out as ``head.*``."""
-        return local_vmamba_from_published(state)
+        return vmamba_from_published(state)

@@ -8,6 +8,7 @@ from typing import Any, ClassVar, NamedTuple
 
 from torch import Tensor, nn
 
+from mmlocalmamba.directions import CROSS_SCAN
 from mmlocalmamba.registry import MODELS
 
 from ..layers.overlapping_patch import ConvDownsample, ConvStem
@@ -18,9 +19,6 @@ from ..layers.ssm_parameters import init_linear
 from ..weights.published_names import vmamba_from_published
 from .arch import resolve_arch
 from .hierarchical import PATCH_SIZE, HierarchicalBackbone
-
-DIRECTIONS = ('h', 'v', 'h_flip', 'v_flip')
-"""Of every block, in the order of the published weights."""
 
 
 class Kind(NamedTuple):
@@ -80,7 +78,9 @@ class VMamba(HierarchicalBackbone):
         frozen_stages: -1 trains everything, 0 freezes the patch embedding, i freezes the first i stages too.
         with_cp: Recompute activations in the backward to save memory.
         init_cfg: mmengine's. ``dict(type='Pretrained', checkpoint=<file or URL>)`` takes the published ImageNet files
-            and our own checkpoints. However weights are loaded, every tensor is accounted for.
+            and our own checkpoints. However weights are loaded, every tensor is accounted for. With ``warm_start=True``
+            in it, weights of other directions, without SCAttn or of a deeper model are taken too: see
+            :func:`mmlocalmamba.models.weights.warm_start.warm_start_tensors`.
 
     Returns:
         ``forward(image)`` gives a tuple of NCHW maps, (B, dims[i], ceil(H / stride), ceil(W / stride)).
@@ -131,7 +131,7 @@ class VMamba(HierarchicalBackbone):
         if directions is not None and 'directions' in sizes:
             raise ValueError('directions= and the directions in arch exclude each other: give one of them')
         kind = KINDS[sizes['kind']]
-        everywhere = (DIRECTIONS,) * sum(sizes['depths'])
+        everywhere = (CROSS_SCAN,) * sum(sizes['depths'])
         super().__init__(
             sizes['dims'],
             sizes['depths'],

@@ -48,7 +48,7 @@ _VMAMBA_V2_RENAMES: tuple[tuple[str, str], ...] = (
     (r'\.downsample\.3\.', '.downsample.norm.'),
 )
 
-_LINEAR_OF_V2 = re.compile(r'.*\.(in_proj|out_proj|fc1|fc2)\.weight')
+_LINEAR = re.compile(r'.*\.(in_proj|out_proj|fc1|fc2)\.weight')
 
 _VIM_RENAMES: tuple[tuple[str, str], ...] = (
     (r'\.mixer\.attn\.', '.mixer.merge.attn.'),
@@ -81,30 +81,27 @@ def is_published(state: Mapping[str, Tensor]) -> bool:
     return any(name.endswith(marks) for name in state)
 
 
-def local_vmamba_from_published(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Rename LocalVMamba's tensors; those flattened over directions get their direction axis back."""
+def vmamba_from_published(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Rename the tensors of LocalVMamba, and of VMamba in both generations and in its first files.
+
+    Those flattened over directions get their direction axis back.
+    """
+    renamed = {_rename(name, _FIRST_VMAMBA_RENAMES): value for name, value in state.items()}
+    rules = _VMAMBA_RENAMES
+    if 'patch_embed.5.weight' in renamed:  # the convolutional stem of the second version
+        rules = _VMAMBA_V2_RENAMES + rules
     out = {}
-    for name, value in state.items():
-        new = _rename(name, _VMAMBA_RENAMES)
-        weight = state.get(re.sub(r'\.(A_logs|Ds)$', '.dt_projs_bias', name))
-        if weight is not None and new.endswith(('.A_log', '.D')):
-            value = value.unflatten(0, tuple(weight.shape))
-        if new.endswith('.merge.alpha'):
+    for name, value in renamed.items():
+        new = _rename(name, rules)
+        bias = renamed.get(re.sub(r'\.(A_logs|Ds)$', '.dt_projs_bias', name))
+        if bias is not None and new.endswith(('.A_log', '.D')):
+            value = value.unflatten(0, tuple(bias.shape))
+        elif new.endswith('.merge.alpha'):
             value = value.flatten()
+        elif _LINEAR.fullmatch(new):
+            value = value.flatten(1)  # some files hold linear layers as convolutions of 1 x 1
         out[new] = value
     return out
-
-
-def vmamba_from_published(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Rename VMamba's tensors, of both generations, and of its first files too."""
-    renamed = {_rename(name, _FIRST_VMAMBA_RENAMES): value for name, value in state.items()}
-    if 'patch_embed.5.weight' in renamed:  # the convolutional stem of the second version
-        renamed = {
-            # Some of its linear layers are saved as convolutions of 1 x 1.
-            _rename(name, _VMAMBA_V2_RENAMES): value.flatten(1) if _LINEAR_OF_V2.fullmatch(name) else value
-            for name, value in renamed.items()
-        }
-    return local_vmamba_from_published(renamed)
 
 
 def local_vim_from_published(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
