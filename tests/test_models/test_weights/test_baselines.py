@@ -16,6 +16,7 @@ from mmlocalmamba.ops.backends import ENVIRONMENT_VARIABLE, available_backends
 from mmlocalmamba.registry import MODELS
 
 from .backwards import first_vmamba, published_vim, published_vmamba
+from .parity import published_shapes
 
 TOLERANCE = 1e-4
 SIZES = dict(dims=(8, 16, 24, 32), depths=(1, 1, 2, 1))
@@ -74,6 +75,13 @@ def test_the_published_codes_outputs_are_met(name, saved, backend, shared_dir, t
     with torch.no_grad():
         for output, expected in zip(backbone(data['image']), data['features'], strict=True):
             assert (output - expected).abs().max() <= TOLERANCE
+
+
+@pytest.mark.parametrize('name', ['vmamba_v0_micro', 'vmamba_v2_micro', 'vim_micro'])
+def test_the_fixtures_in_the_repository_have_the_published_names(name, shared_dir):
+    data = torch.load(shared_dir / 'reference' / f'{name}.pt', weights_only=True)
+    shapes = published_shapes({**data['meta'], **config(data['meta'])[0]}, classes=10)
+    assert shapes == {name: tuple(value.shape) for name, value in data['state_dict'].items()}
 
 
 def assert_same_weights(a, b):
