@@ -36,9 +36,9 @@ class PartCost:
         name: The part's name in the model, such as ``'roi_head.bbox_head'``.
         params: Number of parameters.
         flops: Multiply-adds of one image, everything counted.
-        published_flops: The same, but each LocalVim mixer counted as the published counter did: the projections of its
-            directions once in place of once per direction, their causal convolutions not at all, and the scan as
-            5 L D N per direction.
+        published_flops: The same, but each mixer of LocalVim and Vim counted as the published counter did: the
+            projections of its directions once in place of once per direction, their causal convolutions not at all, and
+            the scan as 5 L D N per direction.
         scan_flops: The part of ``flops`` that is the scan.
     """
 

@@ -34,7 +34,7 @@ class MixerCost:
 
     Attributes:
         flops: Everything that is counted.
-        published_flops: The same in the convention of the published counter, which differs for LocalVim alone.
+        published_flops: The same in the convention of the published counter, which differs for LocalVim and Vim alone.
         scan_flops: The part of ``flops`` that is the scan.
     """
 
@@ -71,7 +71,7 @@ def scan_length(directions: tuple[str, ...], height: int, width: int) -> int:
 
 
 def ss2d_cost(mixer: SS2D, batch: int, height: int, width: int) -> MixerCost:
-    """Count LocalVMamba's mixer on maps of ``height`` x ``width`` tokens; both conventions agree on it."""
+    """Count the mixer of LocalVMamba and VMamba on maps of ``height`` x ``width`` tokens; both conventions agree."""
     tokens, directions = height * width, len(mixer.directions)
     scan = scan_flops(scan_length(mixer.directions, height, width), mixer.d_inner, mixer.d_state, directions)
     # All of these work on the L tokens in their own places: no padding.
@@ -81,7 +81,9 @@ def ss2d_cost(mixer: SS2D, batch: int, height: int, width: int) -> MixerCost:
 
 
 def vim_mixer_cost(mixer: VimMixer, batch: int, height: int, width: int) -> MixerCost:
-    """Count LocalVim's mixer on maps of ``height`` x ``width`` tokens, a class token in the middle included.
+    """Count the mixer of LocalVim and Vim on maps of ``height`` x ``width`` tokens, a middle class token included.
+
+    Vim's scans its sequence, class token and all, as a map of one row.
 
     The published counter takes the x_proj and dt_proj of all directions for those of one. It leaves the causal
     convolutions out, and counts the scan as 5 L_scan D N per direction.

@@ -1,8 +1,9 @@
 """Lets ``torch.load(weights_only=True)`` read MMEngine's checkpoints, without letting a hostile file run code.
 
 A checkpoint of MMEngine's Runner holds, beside tensors, ``HistoryBuffer`` objects with NumPy arrays, and sometimes
-``ConfigDict`` and ``argparse.Namespace`` ones. torch >= 2.6 refuses them all unless they are registered:
-mmengine 0.10.7 then fails, and onedl-mmengine loads again with full unpickling, which runs whatever the file says.
+``ConfigDict`` and ``argparse.Namespace`` ones; published files of VMamba hold a ``CfgNode`` of yacs. torch >= 2.6
+refuses them all unless they are registered: mmengine 0.10.7 then fails, and onedl-mmengine loads again with full
+unpickling, which runs whatever the file says.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import argparse
 import codecs
 import os
 import pickle
+from collections import OrderedDict
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
@@ -48,11 +50,25 @@ def _under_name(function: Callable[..., Any], module: str, name: str) -> Callabl
     return alias
 
 
+class _YacsConfig:
+    """Stands in for ``yacs.config.CfgNode``, a dict: published files of VMamba hold the settings of their training.
+
+    It makes OrderedDicts, since torch fills no other dicts than its own kinds.
+    """
+
+    def __new__(cls) -> OrderedDict[str, Any]:  # type: ignore[misc]
+        return OrderedDict()
+
+
+_YacsConfig.__module__, _YacsConfig.__name__, _YacsConfig.__qualname__ = 'yacs.config', 'CfgNode', 'CfgNode'
+
+
 def _safe_globals() -> list[Callable[..., Any]]:
     """Return what MMEngine's checkpoints may hold beside tensors. None of it runs code that the file brings."""
     core = import_module('numpy.core' if NumpyVersion(np.__version__) < '2.0.0' else 'numpy._core')
     allowed: list[Callable[..., Any]] = [HistoryBuffer, ConfigDict, argparse.Namespace, np.ndarray, np.dtype]
     allowed.append(_under_name(_history_getattr, 'builtins', 'getattr'))
+    allowed.append(_YacsConfig)
     allowed.append(codecs.encode)  # bytes are pickled as text; torch >= 2.5 allows it by itself
     for package in ('numpy.core', 'numpy._core'):  # the file may come from either side of NumPy 2
         allowed.append(_under_name(core.multiarray._reconstruct, f'{package}.multiarray', '_reconstruct'))

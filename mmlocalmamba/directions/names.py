@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 CANDIDATES: tuple[str, ...] = ('h', 'h_flip', 'v', 'v_flip', 'w2', 'w2_flip', 'w7', 'w7_flip')
 """The eight candidates that the paper searches over (section 4.2), in canonical order."""
+
+CROSS_SCAN: tuple[str, ...] = ('h', 'v', 'h_flip', 'v_flip')
+"""The four directions of VMamba, in the order of its published weights."""
 
 _PATTERN = re.compile(r'(?P<path>h|v|w(?P<window>[1-9]\d*))(?P<flip>_flip)?')
 
@@ -97,3 +101,31 @@ def canonical_order(names: Iterable[str]) -> tuple[str, ...]:
         return 'hvw'.index(direction.path), direction.window, direction.flip
 
     return tuple(sorted(names, key=rank))
+
+
+def nearest_direction(name: str, candidates: Iterable[str]) -> str:
+    """Choose the candidate whose way over the map is most like a direction's.
+
+    The path counts first: the same one, else rows for windows and the largest windows for rows, whose tokens are
+    walked row by row too, and columns last. Among windows, the one of the nearest size is taken. Of what is left, one
+    that is walked from the same end is preferred.
+
+    Args:
+        name: The direction.
+        candidates: Names, at least one.
+
+    Example:
+        >>> nearest_direction('w7_flip', ['h', 'v', 'h_flip', 'v_flip'])
+        'h_flip'
+    """
+    wanted = parse_direction(name)
+
+    def distance(candidate: str) -> tuple[int, float, bool]:
+        other = parse_direction(candidate)
+        if other.path == wanted.path:
+            path, size = 0, abs(math.log(other.window / wanted.window))
+        else:
+            path, size = 2 if 'v' in (other.path, wanted.path) else 1, -float(other.window)
+        return path, size, other.flip != wanted.flip
+
+    return min(candidates, key=distance)

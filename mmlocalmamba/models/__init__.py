@@ -1,8 +1,8 @@
 """Models: importing this registers them."""
 
-from .backbones import LocalVim, LocalVMamba
+from .backbones import LocalVim, LocalVMamba, Vim, VMamba
 from .classifiers import ClassificationHead, ImageClassifier
 from .layers.norm import LN2d
 from .necks import SimpleFPN
 
-__all__ = ['ClassificationHead', 'ImageClassifier', 'LN2d', 'LocalVMamba', 'LocalVim', 'SimpleFPN']
+__all__ = ['ClassificationHead', 'ImageClassifier', 'LN2d', 'LocalVMamba', 'LocalVim', 'SimpleFPN', 'VMamba', 'Vim']

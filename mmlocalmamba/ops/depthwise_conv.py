@@ -13,7 +13,7 @@ FUSED_KERNEL_SIZE = (3, 3)
 """What the compiled CPU kernels convolve with."""
 
 
-def depthwise_conv2d_silu(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+def depthwise_conv2d_silu(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """Convolve each channel of a map with a kernel of its own, zeros around the map, and apply SiLU.
 
     The compiled CPU kernels, for 3 x 3, never store the convolution's output: the backward computes it again. Elsewhere
@@ -22,7 +22,7 @@ def depthwise_conv2d_silu(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     Args:
         x: Map (B, H, W, D), channels last; float32, float64, bfloat16 or float16.
         weight: (D, 1, height, width) as ``nn.Conv2d`` has it, both odd; any of these dtypes.
-        bias: (D,), dtype of ``weight``.
+        bias: (D,), dtype of ``weight``. Default: none.
 
     Returns:
         (B, H, W, D), dtype of ``x`` (inside autocast, autocast's).
@@ -30,6 +30,8 @@ def depthwise_conv2d_silu(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     Raises:
         ValueError: If shapes or devices do not fit together, or the kernel has an even side.
     """
+    if bias is None:  # the kernels have one code path, and a vector of zeros costs next to nothing
+        bias = weight.new_zeros(weight.shape[0])
     _check(x, weight, bias)
     if x.dtype == torch.float32 and torch.is_autocast_enabled(x.device.type):
         x = x.to(torch.get_autocast_dtype(x.device.type))

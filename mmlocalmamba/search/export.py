@@ -14,13 +14,16 @@ from mmengine.config import Config, ConfigDict
 from torch import Tensor, nn
 
 from mmlocalmamba.directions import canonical_order, load_directions, parse_directions
-from mmlocalmamba.models import LocalVim, LocalVMamba
+from mmlocalmamba.models import LocalVim, LocalVMamba, VMamba
 from mmlocalmamba.registry import MODELS
 
 from .supernet import search_mixers
 
 TOP_K = 4
 """Directions per block of all published models."""
+
+SEARCHABLE = (LocalVMamba, LocalVim, VMamba)
+"""The backbones that have ``search=True``."""
 
 _ALPHA = '.merge.alpha'
 
@@ -133,10 +136,9 @@ def searched_config(cfg: Config, directions: str | Path) -> Config:
     cfg = copy.deepcopy(cfg)
     backbone: ConfigDict = cfg.model.get('backbone') or ConfigDict()
     kind = MODELS.get(str(backbone.get('type'))) if backbone else None
-    if kind not in (LocalVMamba, LocalVim):
-        raise ValueError(
-            f'want a config whose model.backbone is a LocalVMamba or a LocalVim, got {backbone.get("type")!r}'
-        )
+    if kind not in SEARCHABLE:
+        names = ', '.join(each.__name__ for each in SEARCHABLE)
+        raise ValueError(f'want a config whose model.backbone is one of {names}, got {backbone.get("type")!r}')
     sizes = backbone.get('arch', 'tiny')
     if isinstance(sizes, str):
         sizes = kind.arch_zoo.get(sizes, sizes)
@@ -150,6 +152,7 @@ def searched_config(cfg: Config, directions: str | Path) -> Config:
         backbone.pop('init_cfg', None)
         cfg.load_from, cfg.resume = None, False
     cfg.pop('work_dir', None)  # which a config has that a run wrote; another run would overwrite that one's checkpoints
+    backbone.pop('directions', None)  # VMamba takes them beside arch too
     backbone.arch = {**sizes, 'directions': str(directions)}
     hooks = cfg.get('custom_hooks') or []
     cfg.custom_hooks = [hook for hook in hooks if str(hook['type']).rpartition('.')[2] != 'DirectionSearchHook']

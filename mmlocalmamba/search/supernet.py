@@ -24,8 +24,8 @@ def search_mixers(model: nn.Module) -> dict[str, ScanMixer]:
     }
     if not mixers:
         raise ValueError(
-            f'this {type(model).__name__} searches for no directions: build its LocalVMamba or LocalVim backbone with '
-            'search=True'
+            f'this {type(model).__name__} searches for no directions: build its LocalVMamba, LocalVim or VMamba '
+            'backbone with search=True'
         )
     return mixers
 

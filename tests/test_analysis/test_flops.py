@@ -10,7 +10,7 @@ import mmlocalmamba  # noqa: F401
 from mmlocalmamba.analysis.flops import build_model, count_config, count_model, total
 from mmlocalmamba.analysis.mixer_flops import scan_flops
 from mmlocalmamba.directions import CANDIDATES
-from mmlocalmamba.models import ImageClassifier, LocalVim, LocalVMamba
+from mmlocalmamba.models import ImageClassifier, LocalVim, LocalVMamba, Vim, VMamba
 
 ROOT = Path(__file__).resolve().parents[2]
 INDEX = {
@@ -56,6 +56,32 @@ def test_padding_of_windows_is_scanned():
 def test_conventions_agree_on_local_vmamba():
     (part,) = count_model(LocalVMamba(arch='micro'), 64, 96)
     assert part.flops == part.published_flops > part.scan_flops > 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ('kind', 'arch', 'params', 'flops'),
+    [
+        ('VMamba', 'tiny', 22.89, 5.60),
+        ('VMamba', 'small', 44.42, 11.18),
+        ('VMamba', 'base', 76.25, 17.95),
+        ('VMamba', 'tiny_s1l8', 30.25, 4.88),
+        ('VMamba', 'small_s2l15', 50.15, 8.67),
+        ('VMamba', 'base_s2l15', 88.56, 15.30),
+        ('Vim', 'tiny', 7.15, 1.47),
+    ],
+)
+def test_sizes_of_the_baselines(kind, arch, params, flops):
+    """The papers say 5.6, 11.2 and 18.0 G (vanilla), 4.9, 8.7 and 15.4 G (second version), and 1.5 G (Vim)."""
+    cls = {'VMamba': VMamba, 'Vim': Vim}[kind]
+    sizes = cls.arch_zoo[arch]
+    channels, norm = (sizes['embed_dim'], 'RMSNorm') if cls is Vim else (sizes['dims'][-1], 'LN')
+    backbone = dict(type=f'mmlocalmamba.{kind}', arch=arch, out_indices=(-1,), out_norm=False)
+    backbone.update(dict(out_type='cls_token') if cls is Vim else {})
+    head = dict(type='mmlocalmamba.ClassificationHead', in_channels=channels, norm=norm)
+    whole = total(count_model(ImageClassifier(backbone, head), 224, 224))
+    assert whole.params / 1e6 == pytest.approx(params, abs=0.006)
+    assert whole.published_flops / 1e9 == pytest.approx(flops, abs=0.006)
 
 
 def small_vmamba():

@@ -4,7 +4,8 @@ from torch import nn
 
 from mmlocalmamba.analysis.flops import count_model
 from mmlocalmamba.analysis.mixer_flops import counting, scan_flops, scan_length, ss2d_cost, vim_mixer_cost
-from mmlocalmamba.directions import CANDIDATES, scan_orders
+from mmlocalmamba.directions import CANDIDATES, CROSS_SCAN, scan_orders
+from mmlocalmamba.models.layers.bidirectional_mixer import BidirectionalMixer
 from mmlocalmamba.models.layers.ss2d import SS2D
 from mmlocalmamba.models.layers.vim_mixer import VimMixer
 from mmlocalmamba.ops import local_selective_scan
@@ -33,6 +34,23 @@ def test_local_vmambas_mixer_by_hand():
     cost = ss2d_cost(SS2D(DIM, WINDOWS, STATES), 1, 5, 8)
     assert cost.flops == cost.published_flops == linear + conv + projections + gates + scan
     assert cost.scan_flops == scan
+
+
+def test_the_mixer_of_vmambas_second_version_by_hand():
+    tokens, channels = 5 * 8, 24  # no gate, and as many inner channels as outer ones
+    projections = 4 * tokens * channels * (2 + 2 * 1 + 2)
+    scan = scan_flops(tokens, channels, 1, 4)
+    mixer = SS2D(24, CROSS_SCAN, d_state=1, ssm_ratio=1.0, attn=False, gate=False, conv_bias=False)
+    cost = ss2d_cost(mixer, 1, 5, 8)
+    assert cost.flops == 2 * tokens * channels**2 + tokens * channels * 9 + projections + scan
+
+
+def test_vims_mixer_by_hand():
+    tokens = 41  # 5 x 8 and the class token, in one row
+    linear = tokens * DIM * 2 * INNER + tokens * INNER * DIM
+    per_direction = tokens * INNER * (RANK + 2 * STATES + RANK + 4)
+    scan = scan_flops(tokens, INNER, STATES, 2)
+    assert vim_mixer_cost(BidirectionalMixer(DIM, STATES), 1, 1, tokens).flops == linear + 2 * per_direction + scan
 
 
 @pytest.mark.parametrize('middle', [0, 1])

@@ -7,6 +7,7 @@ from mmlocalmamba.directions import (
     Direction,
     canonical_order,
     load_directions,
+    nearest_direction,
     parse_direction,
     parse_directions,
     published_directions,
@@ -98,3 +99,21 @@ def test_broken_file_is_named(tmp_path, text, message) -> None:
 
     with pytest.raises(ValueError, match=f'directions.json.*{message}'):
         load_directions(path)
+
+
+@pytest.mark.parametrize(
+    ('name', 'candidates', 'wanted'),
+    [
+        ('v', ['h', 'v_flip', 'v'], 'v'),
+        ('v', ['h', 'v_flip'], 'v_flip'),
+        ('w7', ['h', 'v', 'h_flip', 'v_flip'], 'h'),
+        ('w2_flip', ['h', 'v', 'h_flip', 'v_flip'], 'h_flip'),
+        ('w7', ['h', 'w2_flip'], 'w2_flip'),
+        ('w3', ['w7', 'w2'], 'w2'),
+        ('h_flip', ['w2_flip', 'w7', 'v_flip'], 'w7'),
+        ('v_flip', ['h', 'h_flip'], 'h_flip'),
+        ('w2', ['v_flip', 'v'], 'v'),
+    ],
+)
+def test_the_nearest_direction(name, candidates, wanted):
+    assert nearest_direction(name, candidates) == wanted

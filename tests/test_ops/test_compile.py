@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from mmlocalmamba.directions import scan_orders
-from mmlocalmamba.models.backbones import LocalVim, LocalVMamba
+from mmlocalmamba.models.backbones import LocalVim, LocalVMamba, Vim, VMamba
 from mmlocalmamba.ops import available_backends, local_selective_scan
 from mmlocalmamba.ops.selective_scan import _selective_scan
 
@@ -18,13 +18,26 @@ def make_vmamba() -> torch.nn.Module:
     return LocalVMamba(arch=dict(dims=[8, 16, 32, 64], depths=[1, 1, 1, 1], directions=BLOCKS), d_state=2)
 
 
+def make_vmamba_v2() -> torch.nn.Module:
+    arch = dict(dims=[8, 16, 32, 64], depths=[1, 1, 1, 1], kind='v2', ssm_ratio=1.0)
+    return VMamba(arch=arch, directions=BLOCKS)
+
+
+def make_bidirectional() -> torch.nn.Module:
+    return Vim(arch=dict(embed_dim=16, depth=2), img_size=32, patch_size=8, out_indices=(0, 1), d_state=2)
+
+
 def make_vim() -> torch.nn.Module:
     arch = dict(embed_dim=16, depth=2, directions=BLOCKS[:2])
     return LocalVim(arch=arch, img_size=32, patch_size=8, out_indices=(0, 1), d_state=2)
 
 
 BACKENDS_HERE = [name for name, reason in available_backends('cpu').items() if reason is None]
-BACKBONES = pytest.mark.parametrize('make', [make_vmamba, make_vim], ids=['local_vmamba', 'local_vim'])
+BACKBONES = pytest.mark.parametrize(
+    'make',
+    [make_vmamba, make_vim, make_vmamba_v2, make_bidirectional],
+    ids=['local_vmamba', 'local_vim', 'vmamba_v2', 'vim'],
+)
 
 
 @pytest.fixture(autouse=True)
@@ -157,7 +170,7 @@ def test_exported_backbone_has_the_same_values(make) -> None:
         node for module in program.graph_module.modules() if hasattr(module, 'graph') for node in module.graph.nodes
     ]
     scans = [node for node in nodes if str(node.target) == 'mmlocalmamba.selective_scan.default']
-    assert len(scans) == (4 if make is make_vmamba else 2)
+    assert len(scans) == len(model.directions)
     torch.testing.assert_close(program.module()(image), model(image))
 
 

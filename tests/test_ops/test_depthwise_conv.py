@@ -224,6 +224,11 @@ def test_registration() -> None:
     )
 
 
+def test_no_bias_is_one_of_zeros() -> None:
+    x, weight, bias, _ = draw(3, 4)
+    assert torch.equal(depthwise_conv2d_silu(x, weight), depthwise_conv2d_silu(x, weight, torch.zeros_like(bias)))
+
+
 def test_what_does_not_fit_is_refused() -> None:
     x, weight, bias, _ = draw(3, 4)
 

@@ -5,7 +5,7 @@ import torch
 from mmengine.config import Config
 
 from mmlocalmamba.directions import CANDIDATES
-from mmlocalmamba.models import LocalVim, LocalVMamba
+from mmlocalmamba.models import LocalVim, LocalVMamba, VMamba
 from mmlocalmamba.models.weights.loading import load_backbone
 from mmlocalmamba.search import (
     export_weights,
@@ -24,6 +24,9 @@ def build(kind, directions, **kwargs):
     if kind == 'vim':
         arch = {**VIM, 'directions': directions}
         return LocalVim(arch=arch, img_size=32, patch_size=8, out_indices=(1,), d_state=4, **kwargs)
+    if kind == 'vmamba v2':
+        arch = dict(VMAMBA, kind='v2', ssm_ratio=1.0)
+        return VMamba(arch=arch, directions=directions, out_indices=(1,), attn=True, **kwargs)
     return LocalVMamba(arch={**VMAMBA, 'directions': directions}, out_indices=(1,), d_state=4, **kwargs)
 
 
@@ -43,7 +46,7 @@ def test_probabilities_of_a_search_that_diverged_are_refused():
         top_directions([dict(h=0.5, v=0.3, w2=0.2), dict(h=float('nan'), v=float('nan'), w2=0.2)], 1)
 
 
-@pytest.mark.parametrize('kind', ['vim', 'vmamba'])
+@pytest.mark.parametrize('kind', ['vim', 'vmamba', 'vmamba v2'])
 def test_exported_branches_are_the_supernets(kind, tmp_path):
     model = build(kind, [CANDIDATES] * 2, search=True)
     for parameter in model.parameters():
@@ -119,6 +122,17 @@ def test_searched_config_takes_the_sizes_of_a_named_arch(tmp_path):
     assert searched.model.backbone.arch == dict(embed_dim=64, depth=4, directions=str(tmp_path / 'd.json'))
 
 
+def test_searched_config_of_vmamba_keeps_its_kind(tmp_path):
+    write_directions(tmp_path / 'd.json', [('h', 'w2')] * 5)
+    backbone = dict(type='mmlocalmamba.VMamba', arch='micro_s1l2', directions=[list(CANDIDATES)] * 5, search=True)
+    searched = searched_config(Config(dict(model=dict(backbone=backbone))), tmp_path / 'd.json').model.backbone
+    assert searched.arch == dict(
+        dims=[32, 64, 128, 256], depths=[1, 1, 2, 1], kind='v2', ssm_ratio=1.0, directions=str(tmp_path / 'd.json')
+    )
+    assert set(searched) == {'type', 'arch'}
+    assert VMamba(arch=searched.arch.to_dict()).directions == (('h', 'w2'),) * 5
+
+
 def test_directions_of_another_depth_are_refused(tmp_path):
     write_directions(tmp_path / 'd.json', [('h', 'v')] * 3)
     with pytest.raises(ValueError, match='directions for 3 blocks, but the network has 2'):
@@ -132,5 +146,5 @@ def test_unknown_direction_in_the_json_is_refused(tmp_path):
 
 
 def test_a_config_without_our_backbone_is_refused(tmp_path):
-    with pytest.raises(ValueError, match='LocalVMamba or a LocalVim'):
+    with pytest.raises(ValueError, match='one of LocalVMamba, LocalVim, VMamba'):
         searched_config(Config(dict(model=dict(type='X'))), tmp_path / 'd.json')

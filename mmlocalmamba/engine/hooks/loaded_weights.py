@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 from mmengine.hooks import Hook
@@ -11,6 +11,7 @@ from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.runner import Runner
 from torch import Tensor, nn
 
+from mmlocalmamba.models.weights.files import find_state_dict
 from mmlocalmamba.registry import HOOKS
 
 _SHOWN = 12
@@ -40,8 +41,13 @@ class LoadedWeightsHook(Hook):
         self._shapes: dict[str, tuple[int, ...]] = {}
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
-        """Remember what the model and the checkpoint look like; MMEngine copies the tensors next."""
-        state: Mapping[str, Any] = checkpoint.get('state_dict', checkpoint)
+        """Remember what the model and the checkpoint look like; MMEngine copies the tensors next.
+
+        A file that has its tensors under 'model' gets them under 'state_dict', where MMEngine looks.
+        """
+        state = find_state_dict(checkpoint)
+        if state is not checkpoint:
+            checkpoint['state_dict'] = state
         self._shapes = {
             name.removeprefix('module.'): tuple(value.shape)
             for name, value in state.items()

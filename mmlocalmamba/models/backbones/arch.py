@@ -9,9 +9,20 @@ from mmlocalmamba.directions import load_directions, parse_directions
 
 
 def resolve_arch(
-    arch: str | Mapping[str, Any], zoo: Mapping[str, Mapping[str, Any]], keys: Collection[str], owner: str
+    arch: str | Mapping[str, Any],
+    zoo: Mapping[str, Mapping[str, Any]],
+    keys: Collection[str],
+    owner: str,
+    optional: Collection[str] = (),
 ) -> dict[str, Any]:
     """Look an architecture up by name, or check a dict that describes one.
+
+    Args:
+        arch: A name or a dict.
+        zoo: Dicts by name.
+        keys: Keys that a dict must have.
+        owner: The backbone's name, for messages.
+        optional: Keys that a dict may have.
 
     Raises:
         ValueError: If the name is unknown, or the dict lacks a key or has one too many.
@@ -22,8 +33,11 @@ def resolve_arch(
                 f'{owner} has no arch {arch!r}: choose from {sorted(zoo)}, or give a dict with {sorted(keys)}'
             )
         return dict(zoo[arch])
-    if set(arch) != set(keys):
-        raise ValueError(f'a {owner} arch given as a dict has exactly the keys {sorted(keys)}; got {sorted(arch)}')
+    if set(arch) - set(optional) != set(keys):
+        more = f', and may have {sorted(optional)}' if optional else ''
+        raise ValueError(
+            f'a {owner} arch given as a dict has exactly the keys {sorted(keys)}{more}; got {sorted(arch)}'
+        )
     return dict(arch)
 
 

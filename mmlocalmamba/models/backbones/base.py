@@ -16,6 +16,8 @@ from ..weights.fitting import fit_state_dict
 from ..weights.loading import load_backbone
 from .arch import check_range, drop_path_rates, resolve_directions, resolve_out_indices
 
+_PRETRAINED_KEYS = {'type', 'checkpoint', 'prefix', 'map_location', 'warm_start', 'source_directions'}
+
 
 class ScanBackbone(BaseModule):
     """Base of the backbones that are built of blocks with one scan mixer each.
@@ -90,7 +92,7 @@ class ScanBackbone(BaseModule):
 
         Raises:
             FileNotFoundError: If there is no such file.
-            ValueError: If it does not fit. The message names the tensors.
+            ValueError: If ``init_cfg`` has an unknown setting, or the file does not fit. The message names the tensors.
         """
         cfgs = [self.init_cfg] if isinstance(self.init_cfg, Mapping) else list(self.init_cfg or [])
         pretrained = [cfg for cfg in cfgs if cfg.get('type') in ('Pretrained', PretrainedInit)]
@@ -99,7 +101,18 @@ class ScanBackbone(BaseModule):
             return
         initialize(self, [cfg for cfg in cfgs if cfg not in pretrained])
         for cfg in pretrained:
-            load_backbone(self, cfg['checkpoint'], cfg.get('prefix'))
+            unknown = set(cfg) - _PRETRAINED_KEYS
+            if unknown:
+                raise ValueError(
+                    f'init_cfg has unknown settings {sorted(unknown)}: want some of {sorted(_PRETRAINED_KEYS)}'
+                )
+            load_backbone(
+                self,
+                cfg['checkpoint'],
+                cfg.get('prefix'),
+                warm_start=cfg.get('warm_start', False),
+                source_directions=cfg.get('source_directions'),
+            )
         self.is_init = True
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:

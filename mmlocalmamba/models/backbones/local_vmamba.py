@@ -2,71 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
-from itertools import islice
 from typing import Any, ClassVar
 
-from timm.layers import DropPath
-from torch import Tensor, nn
+from torch import Tensor
 
 from mmlocalmamba.directions import published_directions
 from mmlocalmamba.registry import MODELS
 
 from ..layers.patch import PatchEmbed, PatchMerging
 from ..layers.ss2d import SS2D
+from ..layers.ss2d_block import SS2DBlock
 from ..layers.ssm_parameters import init_linear
-from ..weights.published_names import local_vmamba_from_published
+from ..weights.published_names import vmamba_from_published
 from .arch import resolve_arch
-from .base import ScanBackbone, run_block
-
-PATCH_SIZE = 4
-
-
-class LocalVMambaBlock(nn.Module):
-    """One block: ``x + DropPath(SS2D(LN(x)))``, without an MLP.
-
-    Args:
-        dim: Channels C.
-        mixer: Maps (B, H, W, C) to the same shape.
-        drop_path: Probability of dropping the branch.
-    """
-
-    def __init__(self, dim: int, mixer: SS2D, drop_path: float) -> None:
-        super().__init__()
-        self.norm = nn.LayerNorm(dim)
-        self.mixer = mixer
-        self.drop_path = DropPath(drop_path)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (B, H, W, C) to the same shape."""
-        return x + self.drop_path(self.mixer(self.norm(x)))
-
-
-class LocalVMambaStage(nn.Module):
-    """The blocks of one resolution, and the patch merging that leads to the next one.
-
-    Args:
-        blocks: The blocks.
-        downsample: What follows, or None in the last stage.
-        with_cp: Recompute each block's activations in the backward to save memory.
-    """
-
-    def __init__(self, blocks: Sequence[nn.Module], downsample: nn.Module | None, with_cp: bool) -> None:
-        super().__init__()
-        self.blocks = nn.ModuleList(blocks)
-        self.downsample = downsample
-        self.with_cp = with_cp
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (B, H, W, C) to the output of the last block, before any downsampling."""
-        for block in self.blocks:
-            x = run_block(block, x, with_cp=self.with_cp)
-        return x
+from .hierarchical import PATCH_SIZE, HierarchicalBackbone
 
 
 @MODELS.register_module()
-class LocalVMamba(ScanBackbone):
+class LocalVMamba(HierarchicalBackbone):
     """LocalVMamba, a hierarchical vision backbone of windowed selective scans.
 
     Args:
@@ -86,7 +41,9 @@ class LocalVMamba(ScanBackbone):
         frozen_stages: -1 trains everything, 0 freezes the patch embedding, i freezes the first i stages too.
         with_cp: Recompute activations in the backward to save memory.
         init_cfg: mmengine's. ``dict(type='Pretrained', checkpoint=<file or URL>)`` takes the published ImageNet files
-            and our own checkpoints. However weights are loaded, every tensor is accounted for.
+            and our own checkpoints. However weights are loaded, every tensor is accounted for. With ``warm_start=True``
+            in it, weights of VMamba or of a deeper LocalVMamba are taken too: see
+            :func:`mmlocalmamba.models.weights.warm_start.warm_start_tensors`.
 
     Returns:
         ``forward(image)`` gives a tuple of NCHW maps, (B, dims[i], ceil(H / stride), ceil(W / stride)).
@@ -101,7 +58,6 @@ class LocalVMamba(ScanBackbone):
         [(1, 32, 16, 24), (1, 64, 8, 12), (1, 128, 4, 6), (1, 256, 2, 3)]
     """
 
-    unit: ClassVar[str] = 'stages'
     arch_zoo: ClassVar[dict[str, dict[str, Any]]] = {
         'micro': dict(
             dims=(32, 64, 128, 256),
@@ -139,58 +95,29 @@ class LocalVMamba(ScanBackbone):
         init_cfg: dict[str, Any] | None = None,
     ) -> None:
         sizes = resolve_arch(arch, self.arch_zoo, ('dims', 'depths', 'directions'), 'LocalVMamba')
-        dims, depths = tuple(sizes['dims']), tuple(sizes['depths'])
-        if len(dims) != len(depths):
-            raise ValueError(f'dims={dims} and depths={depths} must have one number per stage each')
-        super().__init__(depths, sizes['directions'], out_indices, drop_path_rate, frozen_stages, with_cp, init_cfg)
-        stages = max(self.out_indices) + 1
-        self.dims, self.depths = dims[:stages], depths[:stages]
-
-        self.patch_embed = PatchEmbed(in_channels, dims[0], PATCH_SIZE, norm=True)
+        super().__init__(
+            sizes['dims'],
+            sizes['depths'],
+            sizes['directions'],
+            out_indices,
+            drop_path_rate,
+            frozen_stages,
+            with_cp,
+            init_cfg,
+        )
         make_mixer = partial(
             SS2D, d_state=d_state, ssm_ratio=ssm_ratio, spatial_attn=spatial_attn, attn=attn, search=search
         )
-        settings = zip(self.directions, self.drop_path_rates, strict=False)  # of the blocks that are built
-        self.stages = nn.ModuleList()
-        for i, (dim, depth) in enumerate(zip(self.dims, self.depths, strict=True)):
-            blocks = [
-                LocalVMambaBlock(dim, make_mixer(dim, directions), rate) for directions, rate in islice(settings, depth)
-            ]
-            downsample = PatchMerging(dim, dims[i + 1]) if i < stages - 1 else None
-            self.stages.append(LocalVMambaStage(blocks, downsample, with_cp))
-        self.add_output_norms(dims, out_norm)
+        self.build(
+            PatchEmbed(in_channels, self.dims[0], PATCH_SIZE, norm=True),
+            lambda dim, directions, rate: SS2DBlock(dim, make_mixer(dim, directions), rate),
+            PatchMerging,
+            out_norm,
+        )
         self.apply(init_linear)
         self.freeze()
-
-    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
-        """Compute the maps of the chosen stages of images (B, in_channels, H, W)."""
-        x = self.patch_embed(image)
-        outputs = []
-        for i, stage in enumerate(self.stages):
-            x = stage(x)
-            if i in self.out_indices:
-                outputs.append(self.output_norm(i)(x).permute(0, 3, 1, 2).contiguous())
-            if isinstance(stage.downsample, PatchMerging):
-                x = stage.downsample(x)
-        return tuple(outputs)
 
     @staticmethod
     def convert_published(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Rename the published implementation's tensors to this class's; its classifier's come out as ``head.*``."""
-        return local_vmamba_from_published(state)
-
-    def frozen_parts(self) -> Iterable[nn.Module]:
-        """Give the patch embedding, the first ``frozen_stages`` stages, and the norms of their outputs."""
-        norms = [self.output_norm(i) for i in self.out_indices if i < self.frozen_stages]
-        return [self.patch_embed, *self.stages[: self.frozen_stages], *norms]
-
-    def layer_of(self, name: str) -> int | None:
-        """Tell the layer of a parameter: 0 for the patch embedding, then one per block; None for the last."""
-        if name.startswith('patch_embed'):
-            return 0
-        if not name.startswith('stages'):
-            return None
-        _, stage, part, block, *_ = name.split('.')
-        if part == 'downsample':
-            return sum(self.depths[: int(stage) + 1])
-        return sum(self.depths[: int(stage)]) + int(block) + 1
+        return vmamba_from_published(state)

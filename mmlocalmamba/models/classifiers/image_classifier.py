@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from mmlocalmamba.registry import MODELS
 
 from ..backbones.base import ScanBackbone
+from ..weights.files import find_state_dict
 from ..weights.published_names import is_published
 
 HEAD_NORMS = {'LN': nn.LayerNorm, 'RMSNorm': nn.RMSNorm}
@@ -23,7 +24,7 @@ class ClassificationHead(BaseModule):
     Args:
         in_channels: Channels C of the last map.
         num_classes: Number of classes.
-        norm: ``'LN'`` (LocalVMamba) or ``'RMSNorm'`` (LocalVim).
+        norm: ``'LN'`` (LocalVMamba, VMamba) or ``'RMSNorm'`` (LocalVim, Vim).
         init_cfg: mmengine's.
 
     Raises:
@@ -99,6 +100,10 @@ class ImageClassifier(BaseModel):
 
     def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *args: Any) -> None:
         """Take published files as they are, head included: ``load_from`` and ``tools/test.py`` end up here."""
+        tensors = find_state_dict(state_dict)
+        if tensors is not state_dict:  # a published file as it is
+            state_dict.clear()
+            state_dict.update({prefix + name: value for name, value in tensors.items()})
         given = {name.removeprefix(prefix): value for name, value in state_dict.items() if name.startswith(prefix)}
         # Under 'backbone.', published names are the backbone's own to translate.
         at_root = is_published(given) and not any(name.startswith('backbone.') for name in given)

@@ -29,7 +29,7 @@ class DirectionMerge(nn.Module):
     """Gate each direction's output by a shared SCAttn, then add the directions up.
 
     SiLU(z) multiplies either every direction before the sum (LocalVim) or the normalised sum (LocalVMamba): see
-    :meth:`gate_and_merge` and :meth:`merge_and_normalise`.
+    :meth:`gate_and_merge` and :meth:`merge_and_normalise`. VMamba's second version has no z.
 
     Args:
         dim: Channels C.
@@ -50,15 +50,20 @@ class DirectionMerge(nn.Module):
         """Choose the directions of one step; None stands for all of them."""
         return None
 
-    def forward(self, y: Tensor, z: Tensor, norm: nn.LayerNorm | None = None, draw: Draw | None = None) -> Tensor:
+    def forward(
+        self, y: Tensor, z: Tensor | None, norm: nn.LayerNorm | None = None, draw: Draw | None = None
+    ) -> Tensor:
         """Merge the directions' outputs into (B, L, C).
 
         Args:
             y: Outputs of the scan, (B, K, L, C), one map per direction that was drawn.
-            z: What ``in_proj`` gives for gating, before its SiLU, (B, L, C).
+            z: What ``in_proj`` gives for gating, before its SiLU, (B, L, C); None in a mixer without a gate.
             norm: The norm of the sum in :meth:`merge_and_normalise`. Default: :meth:`gate_and_merge`, which has none.
             draw: What :meth:`draw` returned before the scan.
         """
+        if z is None:
+            merged = self.add_up(y, draw)
+            return merged if norm is None else norm(merged)
         return self.gate_and_merge(y, z, draw) if norm is None else self.merge_and_normalise(y, z, norm, draw)
 
     def gate_and_merge(self, y: Tensor, z: Tensor, draw: Draw | None) -> Tensor:

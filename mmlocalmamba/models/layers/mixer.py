@@ -30,6 +30,7 @@ class ScanMixer(nn.Module, ABC):
         spatial_attn: Whether SCAttn has the paper's spatial gate.
         attn: Whether to have SCAttn.
         search: Mix the directions by learned probabilities (a supernet's block) in place of adding them up.
+        gate: Whether ``in_proj`` gives a gating branch z beside x.
 
     Raises:
         ValueError: If a direction is unknown or repeated, or ``spatial_attn`` is asked for without ``attn``.
@@ -47,13 +48,14 @@ class ScanMixer(nn.Module, ABC):
         spatial_attn: bool,
         attn: bool,
         search: bool,
+        gate: bool = True,
     ) -> None:
         super().__init__()
         (self.directions,) = parse_directions([directions], 1)
         num, inner, rank = len(self.directions), int(ssm_ratio * dim), dt_rank(dim)
-        self.d_inner, self.d_state, self.dt_rank = inner, d_state, rank
+        self.d_inner, self.d_state, self.dt_rank, self.gate = inner, d_state, rank, gate
         bound = inner**-0.5
-        self.in_proj = nn.Linear(dim, 2 * inner, bias=False)
+        self.in_proj = nn.Linear(dim, 2 * inner if gate else inner, bias=False)
         self.x_proj_weight = nn.Parameter(torch.empty(num, rank + 2 * d_state, inner).uniform_(-bound, bound))
         self.dt_proj_weight = initial_dt_weight(num, inner, rank)
         self.dt_proj_bias = initial_dt_bias(num, inner)
@@ -74,6 +76,14 @@ class ScanMixer(nn.Module, ABC):
             nn.init.trunc_normal_(weight, std=0.02)
         nn.init.zeros_(self.dt_proj_bias)
         self.merge.apply(init_linear)
+
+    def project(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Project (..., C) to what is scanned and to the gating branch, (..., D) each; the latter if there is one."""
+        projected = self.in_proj(x)
+        if not self.gate:
+            return projected, None
+        x, z = projected.chunk(2, -1)
+        return x, z
 
     @abstractmethod
     def scan(self, x: Tensor, height: int, width: int, draw: Draw | None = None) -> Tensor:

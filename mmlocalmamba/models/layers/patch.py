@@ -29,20 +29,24 @@ class PatchEmbed(nn.Module):
         Raises:
             ValueError: If the image is smaller than a patch, or has another number of channels.
         """
-        channels, height, width = image.shape[-3:]
-        if min(height, width) < self.patch_size:
-            raise ValueError(
-                f'the image is {height} x {width} pixels, smaller than one patch of {self.patch_size} x '
-                f'{self.patch_size}: resize or pad it first'
-            )
-        if channels != self.proj.in_channels:
-            raise ValueError(
-                f'the image has {channels} channels, but the backbone has in_channels={self.proj.in_channels}'
-            )
+        check_image(image, self.proj.in_channels, self.patch_size)
+        height, width = image.shape[-2:]
         right, bottom = -width % self.patch_size, -height % self.patch_size
         if _needs_padding(right, bottom):
             image = F.pad(image, (0, right, 0, bottom))
         return self.norm(self.proj(image).permute(0, 2, 3, 1))
+
+
+def check_image(image: Tensor, in_channels: int, patch_size: int) -> None:
+    """Raise a ValueError if an image (B, channels, H, W) is smaller than a patch, or has other channels than wanted."""
+    channels, height, width = image.shape[-3:]
+    if min(height, width) < patch_size:
+        raise ValueError(
+            f'the image is {height} x {width} pixels, smaller than one patch of {patch_size} x {patch_size}: resize or '
+            'pad it first'
+        )
+    if channels != in_channels:
+        raise ValueError(f'the image has {channels} channels, but the backbone has in_channels={in_channels}')
 
 
 class PatchMerging(nn.Module):

@@ -57,7 +57,7 @@ class VimMixer(ScanMixer):
 
     def forward(self, x: Tensor, height: int, width: int) -> Tensor:
         """Mix tokens x (B, H*W, C), with the class token behind them if there is one; returns the same shape."""
-        x, z = self.in_proj(x).chunk(2, -1)
+        x, z = self.project(x)
         draw = self.merge.draw()
         return self.out_proj(self.merge(self.scan(x, height, width, draw), z, draw=draw))
 

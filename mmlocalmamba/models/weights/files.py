@@ -9,6 +9,7 @@ import shutil
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlparse
 from urllib.request import Request, urlopen
 
@@ -51,13 +52,23 @@ def read_state_dict(source: str | Path) -> dict[str, Tensor]:
             f'{source} holds objects that are not loaded for safety, or is no checkpoint: save its state dict alone '
             f'with torch.save(dict(state_dict=...), file). torch says: {error}'
         ) from error
-    for key in ('state_dict', 'model'):
-        if isinstance(data, Mapping) and isinstance(data.get(key), Mapping):
-            data = data[key]
-            break
+    if isinstance(data, Mapping):
+        data = find_state_dict(data)
     if not isinstance(data, Mapping) or not any(isinstance(value, Tensor) for value in data.values()):
         raise ValueError(f"{source} holds no state dict: want tensors by name, alone or under 'state_dict' or 'model'")
     return {name.removeprefix('module.'): value for name, value in data.items() if isinstance(value, Tensor)}
+
+
+def find_state_dict(checkpoint: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Give what a checkpoint holds under 'state_dict' or 'model', else the checkpoint itself.
+
+    The published ImageNet files of VMamba and Vim have their tensors under 'model'. MMEngine looks under 'state_dict'
+    alone, and takes all else for the tensors themselves.
+    """
+    for key in ('state_dict', 'model'):
+        if isinstance(checkpoint.get(key), Mapping):
+            return checkpoint[key]
+    return checkpoint
 
 
 def download(url: str) -> Path:

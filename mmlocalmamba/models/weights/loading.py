@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,12 +12,19 @@ from torch import Tensor
 
 from .files import read_state_dict
 from .fitting import fit_tensors
+from .warm_start import warm_start_tensors
 
 if TYPE_CHECKING:
     from ..backbones.base import ScanBackbone
 
 
-def load_backbone(backbone: ScanBackbone, source: str | Path, prefix: str | None = None) -> None:
+def load_backbone(
+    backbone: ScanBackbone,
+    source: str | Path,
+    prefix: str | None = None,
+    warm_start: bool = False,
+    source_directions: str | Sequence[Sequence[str]] | None = None,
+) -> None:
     """Load a checkpoint into a backbone, or raise and change nothing.
 
     Takes the published files as they are, and checkpoints of this package: a bare backbone, a classifier, a detector or
@@ -27,13 +34,19 @@ def load_backbone(backbone: ScanBackbone, source: str | Path, prefix: str | None
         backbone: One of our backbones.
         source: File or URL.
         prefix: Name of the backbone inside the checkpoint. Default: ``'backbone.'`` if there is one.
+        warm_start: Take a checkpoint of other directions, without SCAttn or of a deeper model too: see
+            :func:`~mmlocalmamba.models.weights.warm_start.warm_start_tensors`.
+        source_directions: For a warm start, the checkpoint's directions where its tensors do not tell them.
 
     Raises:
         FileNotFoundError: If there is no such file.
         OSError: If the download of a URL fails.
         ValueError: If the file holds no tensors, or they do not fit. The message names the tensors.
     """
-    fitted = fit_tensors(backbone, select_backbone(read_state_dict(source), prefix, source), source)
+    tensors = select_backbone(read_state_dict(source), prefix, source)
+    if warm_start:
+        tensors = warm_start_tensors(backbone, tensors, source, source_directions)
+    fitted = fit_tensors(backbone, tensors, source)
     backbone.load_state_dict(fitted.tensors)
     message = f'{fitted.taken}/{fitted.taken} backbone tensors loaded from {source}'
     print_log(message + (f' ({"; ".join(fitted.notes)})' if fitted.notes else ''), logger='current')

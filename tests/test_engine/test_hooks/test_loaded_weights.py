@@ -103,3 +103,8 @@ def test_a_new_head_is_named(tmp_path) -> None:
 def test_a_checkpoint_that_fits_nowhere_is_refused(complete, tmp_path) -> None:
     with pytest.raises(ValueError, match=r'no tensor of start.pth fits this model: it has names such as 0.weight'):
         start(Model(), nn.Sequential(nn.Linear(2, 3)).state_dict(), tmp_path, complete)
+
+
+@pytest.mark.parametrize('top', ['model', 'state_dict'])
+def test_tensors_may_lie_under_model_as_in_published_files(top, tmp_path) -> None:
+    assert 'All 8 tensors' in start(Model(), {top: Model().state_dict(), 'epoch': 3}, tmp_path, complete=True)

@@ -13,7 +13,7 @@ from mmlocalmamba.models.layers.merge import (
 )
 from mmlocalmamba.models.layers.ss2d import SS2D
 from mmlocalmamba.models.layers.vim_mixer import VimMixer
-from mmlocalmamba.models.weights.published_names import local_vim_from_published, local_vmamba_from_published
+from mmlocalmamba.models.weights.published_names import local_vim_from_published, vmamba_from_published
 
 DIM, INNER, RANK, STATES, SIZE = 16, 32, 1, 4, (5, 6)
 
@@ -87,7 +87,7 @@ def test_supernet_block_of_local_vmamba_equals_the_published_one():
     }
     published = {f'layers.0.blocks.0.op.{name}': value for name, value in state.items()}
     mixer = SS2D(DIM, CANDIDATES, d_state=STATES, search=True)
-    load_mixer(mixer, local_vmamba_from_published(published), 'stages.0.blocks.0.mixer.')
+    load_mixer(mixer, vmamba_from_published(published), 'stages.0.blocks.0.mixer.')
     image = torch.randn(2, *SIZE, DIM)
 
     x, z = (image @ state['in_proj.weight'].T).chunk(2, -1)

@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mmlocalmamba.directions import CROSS_SCAN
 from mmlocalmamba.models import ImageClassifier
 from mmlocalmamba.registry import MODELS
 
@@ -62,11 +63,18 @@ _VIM = dict(
     patch_size=8,
     arch=dict(embed_dim=16, depth=2, directions=[['h', 'v_flip', 'w7', 'w2_flip'], ['h_flip', 'v', 'w2', 'w7_flip']]),
 )
+_BASELINE_SIZES = dict(dims=[8, 16, 32], depths=[1, 1, 1])
+_VANILLA = dict(type='mmlocalmamba.VMamba', d_state=8, arch=dict(_BASELINE_SIZES, kind='vanilla', ssm_ratio=2.0))
+_V2 = dict(type='mmlocalmamba.VMamba', arch=dict(_BASELINE_SIZES, kind='v2', ssm_ratio=1.0))
+_BIDIRECTIONAL = dict(type='mmlocalmamba.Vim', d_state=8, img_size=56, patch_size=8, arch=dict(embed_dim=16, depth=2))
 CASES = {
     'local_vmamba_micro': Case(_VMAMBA, 'LN', None, (44, 36)),
     'local_vim_micro': Case(_VIM, 'RMSNorm', 'residual', (56, 56)),
     'local_vim_micro_resized': Case(_VIM, 'RMSNorm', 'residual', (72, 40)),
     'local_vim_micro_middle_cls': Case(dict(_VIM, rope=False, middle_cls_token=True), 'RMSNorm', 'cls_token', (56, 56)),
+    'vmamba_micro': Case(_VANILLA, 'LN', None, (44, 36)),
+    'vmamba_v2_micro': Case(_V2, 'LN', None, (44, 36)),
+    'vim_micro': Case(_BIDIRECTIONAL, 'RMSNorm', 'cls_token', (56, 56)),
 }
 
 
@@ -79,11 +87,11 @@ def draw(name: str, shape: Sequence[int]) -> Tensor:
 def draw_weight(name: str, shape: Sequence[int]) -> Tensor:
     """Draw a published tensor at a scale that is sane for its kind."""
     value = draw(name, shape)
-    if 'A_log' in name:
+    if name.endswith('A_b_log') or 'A_log' in name:
         return torch.arange(1, shape[-1] + 1).log() + 0.2 * value
-    if name.endswith('Ds') or '.D_' in name or ('norm' in name and name.endswith('weight')):
+    if name.endswith(('Ds', '.D')) or '.D_' in name or ('norm' in name and name.endswith('weight')):
         return 1 + 0.2 * value
-    if name.endswith('dt_projs_bias') or ('.dt_proj_' in name and name.endswith('bias')):
+    if name.endswith('dt_projs_bias') or ('.dt_proj' in name and name.endswith('bias')):
         return 1.5 * value - 4  # steps around softplus(-4) = 0.018
     if name.endswith('bias') or name in ('pos_embed', 'cls_token'):
         return 0.2 * value
@@ -101,7 +109,8 @@ def published_shapes(backbone: dict[str, Any], classes: int = CLASSES) -> Shapes
     arch, d_state = backbone['arch'], backbone.get('d_state', 16)
     if 'dims' in arch:
         return _vmamba_shapes(arch, d_state, classes)
-    dim, patch, middle = arch['embed_dim'], backbone['patch_size'], backbone.get('middle_cls_token', False)
+    dim, patch, bidirectional = arch['embed_dim'], backbone['patch_size'], 'directions' not in arch
+    middle = backbone.get('middle_cls_token', bidirectional)
     positions = (backbone['img_size'] // patch) ** 2
     shapes: Shapes = {'pos_embed': (1, positions + middle, dim)}
     if middle:
@@ -109,43 +118,65 @@ def published_shapes(backbone: dict[str, Any], classes: int = CLASSES) -> Shapes
     else:
         shapes |= {'rope.freqs_cos': (positions, dim), 'rope.freqs_sin': (positions, dim)}
     shapes |= _affine('patch_embed.proj', (dim, 3, patch, patch))
-    for i, directions in enumerate(arch['directions']):
-        shapes |= _vim_block(f'layers.{i}.', dim, len(directions), d_state)
+    for i in range(arch['depth']):
+        names = ('', '_b') if bidirectional else [f'_{k}' for k in range(len(arch['directions'][i]))]
+        shapes |= _vim_block(f'layers.{i}.', dim, names, d_state, attn=not bidirectional)
     return shapes | {'norm_f.weight': (dim,)} | _affine('head', (classes, dim))
 
 
 def _vmamba_shapes(arch: dict[str, Any], d_state: int, classes: int) -> Shapes:
-    dims, blocks = arch['dims'], iter(arch['directions'])
+    dims, kind = arch['dims'], arch.get('kind', 'local')
+    if kind == 'v2':
+        return _vmamba_v2_shapes(arch, classes)
+    blocks = iter(arch['directions'] if kind == 'local' else [CROSS_SCAN] * sum(arch['depths']))
     shapes = _affine('patch_embed.0', (dims[0], 3, 4, 4)) | _affine('patch_embed.2', (dims[0],))
     for i, (dim, depth) in enumerate(zip(dims, arch['depths'], strict=True)):
         for j in range(depth):
-            shapes |= _vmamba_block(f'layers.{i}.blocks.{j}.', dim, len(next(blocks)), d_state)
+            stem = f'layers.{i}.blocks.{j}.'
+            shapes |= _vmamba_block(stem, dim, 2 * dim, len(next(blocks)), d_state, gate=True)
+            shapes |= _scattn(f'{stem}op.multi_scan.attn.', 2 * dim) if kind == 'local' else {}
         if i < len(dims) - 1:
             shapes |= {f'layers.{i}.downsample.reduction.weight': (dims[i + 1], 4 * dim)}
             shapes |= _affine(f'layers.{i}.downsample.norm', (4 * dim,))
     return shapes | _affine('classifier.norm', (dims[-1],)) | _affine('classifier.head', (classes, dims[-1]))
 
 
-def _vmamba_block(stem: str, dim: int, num: int, d_state: int) -> Shapes:
-    inner, rank, op = 2 * dim, -(-dim // 16), stem + 'op.'
-    shapes = (
-        _affine(stem + 'norm', (dim,)) | _affine(op + 'out_norm', (inner,)) | _scattn(op + 'multi_scan.attn.', inner)
-    )
-    shapes |= {op + 'in_proj.weight': (2 * inner, dim), op + 'out_proj.weight': (dim, inner)}
-    shapes |= _affine(op + 'conv2d', (inner, 1, 3, 3))
+def _vmamba_v2_shapes(arch: dict[str, Any], classes: int) -> Shapes:
+    dims = arch['dims']
+    shapes = _affine('patch_embed.0', (dims[0] // 2, 3, 3, 3)) | _affine('patch_embed.2', (dims[0] // 2,))
+    shapes |= _affine('patch_embed.5', (dims[0], dims[0] // 2, 3, 3)) | _affine('patch_embed.7', (dims[0],))
+    for i, (dim, depth) in enumerate(zip(dims, arch['depths'], strict=True)):
+        for j in range(depth):
+            stem = f'layers.{i}.blocks.{j}.'
+            shapes |= _vmamba_block(stem, dim, int(arch['ssm_ratio'] * dim), 4, 1, gate=False)
+            shapes |= _affine(stem + 'norm2', (dim,)) | _affine(stem + 'mlp.fc1', (4 * dim, dim))
+            shapes |= _affine(stem + 'mlp.fc2', (dim, 4 * dim))
+        if i < len(dims) - 1:
+            shapes |= _affine(f'layers.{i}.downsample.1', (dims[i + 1], dim, 3, 3))
+            shapes |= _affine(f'layers.{i}.downsample.3', (dims[i + 1],))
+    return shapes | _affine('classifier.norm', (dims[-1],)) | _affine('classifier.head', (classes, dims[-1]))
+
+
+def _vmamba_block(stem: str, dim: int, inner: int, num: int, d_state: int, gate: bool) -> Shapes:
+    rank, op = -(-dim // 16), stem + 'op.'
+    shapes = _affine(stem + 'norm', (dim,)) | _affine(op + 'out_norm', (inner,))
+    shapes |= {op + 'in_proj.weight': ((1 + gate) * inner, dim), op + 'out_proj.weight': (dim, inner)}
+    shapes |= _affine(op + 'conv2d', (inner, 1, 3, 3)) if gate else {op + 'conv2d.weight': (inner, 1, 3, 3)}
     shapes |= {op + 'x_proj_weight': (num, rank + 2 * d_state, inner)}
     shapes |= {op + 'dt_projs_weight': (num, inner, rank), op + 'dt_projs_bias': (num, inner)}
     return shapes | {op + 'A_logs': (num * inner, d_state), op + 'Ds': (num * inner,)}
 
 
-def _vim_block(stem: str, dim: int, num: int, d_state: int) -> Shapes:
+def _vim_block(stem: str, dim: int, names: Sequence[str], d_state: int, attn: bool) -> Shapes:
+    """List a block's tensors; ``names`` are what the directions' parameters end in."""
     inner, rank, mixer = 2 * dim, -(-dim // 16), stem + 'mixer.'
-    shapes = {stem + 'norm.weight': (dim,), **_scattn(mixer + 'attn.', inner)}
+    shapes = {stem + 'norm.weight': (dim,), **(_scattn(mixer + 'attn.', inner) if attn else {})}
     shapes |= {mixer + 'in_proj.weight': (2 * inner, dim), mixer + 'out_proj.weight': (dim, inner)}
-    for k in range(num):
-        shapes |= {mixer + f'A_log_{k}': (inner, d_state), mixer + f'D_{k}': (inner,)}
-        shapes |= {mixer + f'x_proj_{k}.weight': (rank + 2 * d_state, inner)}
-        shapes |= _affine(mixer + f'conv1d_{k}', (inner, 1, 4)) | _affine(mixer + f'dt_proj_{k}', (inner, rank))
+    for name in names:
+        a_log = 'A_b_log' if name == '_b' else f'A_log{name}'
+        shapes |= {mixer + a_log: (inner, d_state), mixer + f'D{name}': (inner,)}
+        shapes |= {mixer + f'x_proj{name}.weight': (rank + 2 * d_state, inner)}
+        shapes |= _affine(mixer + f'conv1d{name}', (inner, 1, 4)) | _affine(mixer + f'dt_proj{name}', (inner, rank))
     return shapes
 
 
