@@ -82,8 +82,11 @@ def flags(compiler: Any) -> tuple[list[str], list[str]]:
     """Return the flags to compile and to link with. The kernels choose instructions beyond the baseline at run time."""
     if compiler.compiler_type == 'msvc':
         return ['/O2', '/std:c++17', '/EHsc'], []
+    # The library asks to be told of forks, which before glibc 2.34 is a function of libpthread's.
+    threads = ['-pthread'] if sys.platform.startswith('linux') else []
     own = ['-std=c++17', '-O3', '-fPIC', '-fvisibility=hidden']
-    return own + shlex.split(os.environ.get('CXXFLAGS', '')), shlex.split(os.environ.get('LDFLAGS', ''))
+    link = [*threads, *shlex.split(os.environ.get('LDFLAGS', ''))]
+    return own + shlex.split(os.environ.get('CXXFLAGS', '')), link
 
 
 def make_library(build_base: Path) -> Path:
