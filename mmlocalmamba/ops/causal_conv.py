@@ -20,7 +20,7 @@ def local_causal_conv1d(x: Tensor, weight: Tensor, bias: Tensor, order: Tensor) 
 
     So padding that follows tokens within ``width`` gets values, which the scan then carries.
 
-    The compiled CPU kernels gather by order inside; elsewhere it is a few PyTorch calls, which torch.compile fuses.
+    Fused kernels (C++ and Triton) gather by order inside. Elsewhere it is a few PyTorch calls, which torch.compile fuses.
 
     Args:
         x: Tokens in their own places, (Bt, L, D); float32, float64, bfloat16 or float16.

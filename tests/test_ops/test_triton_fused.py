@@ -1,3 +1,4 @@
+import importlib
 import importlib.util
 import math
 import os
@@ -15,6 +16,7 @@ from mmlocalmamba.models.layers.ss2d import SS2D
 from mmlocalmamba.models.layers.vim_mixer import VimMixer
 from mmlocalmamba.ops import backends
 from mmlocalmamba.ops.backends import cpu, triton
+from mmlocalmamba.ops.backends.operation_check import operation_check
 from saved_bytes import saved_bytes
 
 needs_triton = pytest.mark.skipif(importlib.util.find_spec('triton') is None, reason='triton is not installed')
@@ -33,6 +35,14 @@ def test_kernels_in_the_interpreter() -> None:
 
     assert result.returncode == 0, result.stdout[-4000:]
     assert ' passed' in result.stdout
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason='there is no CUDA device')
+@pytest.mark.parametrize('operation', backends.FUSED_OPERATIONS['triton'])
+def test_kernels_on_this_gpu(operation) -> None:
+    kernels, device = importlib.import_module(f'mmlocalmamba.ops.backends.triton.{operation}'), torch.device('cuda')
+
+    assert operation_check(operation, kernels, device) is None
 
 
 @pytest.fixture

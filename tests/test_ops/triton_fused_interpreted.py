@@ -294,9 +294,36 @@ def launches_of(block, monkeypatch, *inputs) -> list[str]:
     return counter.names
 
 
-def test_launches_of_a_local_vmamba_block(monkeypatch) -> None:
+def vmamba_block():
     block = LocalVMambaBlock(16, SS2D(16, ('h', 'w2'), d_state=2), 0.0)
-    names = launches_of(block, monkeypatch, torch.randn(1, 3, 4, 16))
+    return block, [torch.randn(1, 3, 4, 16)]
+
+
+def vim_block():
+    block = LocalVimBlock(16, VimMixer(16, ('h', 'w5_flip'), d_state=2), 0.0)
+    tables = (torch.randn(12, 16), torch.randn(12, 16))
+    return block, [torch.randn(1, 12, 16), torch.randn(1, 12, 16), 3, 4, tables]
+
+
+@pytest.mark.parametrize('make', [vmamba_block, vim_block], ids=['local_vmamba', 'local_vim'])
+def test_blocks_have_the_values_and_gradients_of_pytorch(make, monkeypatch) -> None:
+    block, inputs = make()
+    found = []
+    for backend in ('triton', 'chunked'):
+        monkeypatch.setenv(backends.ENVIRONMENT_VARIABLE, backend)
+        x = inputs[0].clone().requires_grad_()
+        outputs = block(x, *inputs[1:])
+        outputs = outputs if isinstance(outputs, tuple) else (outputs,)
+        loss = sum(output.sin().sum() for output in outputs)
+        found.append([*outputs, *torch.autograd.grad(loss, [x, *block.parameters()])])
+
+    for got, want in zip(*found, strict=True):
+        torch.testing.assert_close(got, want, rtol=1e-4, atol=1e-5)
+
+
+def test_launches_of_a_local_vmamba_block(monkeypatch) -> None:
+    block, inputs = vmamba_block()
+    names = launches_of(block, monkeypatch, *inputs)
 
     assert names.count('scan') == SCAN_LAUNCHES
     assert {'conv_kernel', 'mean_kernel', 'hidden_kernel', 'gate_kernel', 'merge_kernel'} <= set(names)
@@ -304,9 +331,8 @@ def test_launches_of_a_local_vmamba_block(monkeypatch) -> None:
 
 
 def test_launches_of_a_local_vim_block(monkeypatch) -> None:
-    block = LocalVimBlock(16, VimMixer(16, ('h', 'w2'), d_state=2), 0.0)
-    tables = (torch.randn(12, 16), torch.randn(12, 16))
-    names = launches_of(block, monkeypatch, torch.randn(1, 12, 16), torch.randn(1, 12, 16), 3, 4, tables)
+    block, inputs = vim_block()
+    names = launches_of(block, monkeypatch, *inputs)
 
     assert names.count('scan') == SCAN_LAUNCHES
     assert names.count('forward_kernel') == 2  # the norm's and the convolution's
