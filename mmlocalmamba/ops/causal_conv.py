@@ -20,13 +20,15 @@ def local_causal_conv1d(x: Tensor, weight: Tensor, bias: Tensor, order: Tensor) 
 
     So padding that follows tokens within ``width`` gets values, which the scan then carries.
 
-    Fused kernels (C++ and Triton) gather by order inside. Elsewhere it is a few PyTorch calls, which torch.compile fuses.
+    The fused kernels (C++ and Triton) gather by order inside. Elsewhere it is a few PyTorch calls, which torch.compile
+    fuses.
 
     Args:
         x: Tokens in their own places, (Bt, L, D); float32, float64, bfloat16 or float16.
         weight: (K, D, width), any of these dtypes.
         bias: (K, D), dtype of ``weight``.
-        order: int32 (K, L_scan) from :func:`mmlocalmamba.directions.scan_orders`.
+        order: int32 (K, L_scan) from :func:`mmlocalmamba.directions.scan_orders`. The Triton kernels give NaN as the
+            gradient of a token that a direction visits again.
 
     Returns:
         (Bt, L_scan, K, D) in scan order, dtype of ``x``.
@@ -42,7 +44,7 @@ def local_causal_conv1d(x: Tensor, weight: Tensor, bias: Tensor, order: Tensor) 
 
 def causal_conv1d_naive(x: Tensor, weight: Tensor, bias: Tensor, order: Tensor) -> Tensor:
     """Convolve tap by tap; arguments as in :func:`local_causal_conv1d`, differentiable by autograd."""
-    check_order(order, x.shape[1])
+    check_order(order, x.shape[1], once=False)
     compute = torch.promote_types(x.dtype, torch.float32)
     width, length = weight.shape[-1], order.shape[1]
     padded = F.pad(gather_tokens(x, order).to(compute), (0, 0, 0, 0, width - 1, 0))

@@ -1,4 +1,10 @@
-"""Registering an operation with PyTorch: its forward and its backward are one node each, to autograd and compilers."""
+"""Registering an operation with PyTorch: its forward and its backward are one node each, to autograd and compilers.
+
+A call of a registered operation takes tens of microseconds, on its way through the dispatcher and back to Python, and
+three times as long where autograd takes part: as much as a small scan. So plain calls, which nobody but autograd is to
+see, go to the implementation directly. Everything else goes to the registered operation: compilers and exporters, modes
+that watch operations, profilers, tensors that are no plain ones. Both compute the same by the same functions.
+"""
 
 from __future__ import annotations
 
@@ -46,7 +52,7 @@ def register_operation(
         naive: Full name of a function that does the same and that autograd can differentiate again.
 
     Returns:
-        The operation.
+        The operation, to be called with positional arguments, the first of which is a tensor.
     """
     name, signature = schema.split('(', 1)
     arguments, outputs = (_parse(part) for part in f'({signature}'.split('->'))
@@ -66,9 +72,10 @@ def register_operation(
         mutates_args=(),
         schema=f'({", ".join(f"{kind} {key}" for key, kind in arguments.items())}) -> ({unnamed_outputs})',
     )
+    differentiate_directly = _by_name(lambda **values: list(backward(**values)), backward_arguments)
     backward_operation = torch.library.custom_op(
         f'{NAMESPACE}::{name}_backward',
-        _by_name(lambda **values: list(backward(**values)), backward_arguments),
+        differentiate_directly,
         mutates_args=(),
         schema=f'({backward_schema}) -> Tensor[]',
     )
@@ -79,34 +86,84 @@ def register_operation(
     operation.register_fake(_by_name(fake, arguments))
     backward_operation.register_fake(_by_name(backward_fake, backward_arguments))
 
+    # These run for every operation of every training step: names are turned into places once, here.
+    places = {key: place for place, key in enumerate((*arguments, *outputs))}
+    saved_places = [places[key] for key in saved]
+    setting_places = [places[key] for key in settings]
+    shape_places = [saved.index(key) for key in shapes]
+    # For each argument, which of the computed gradients is its own: None for an argument without one.
+    gradient_places = [shapes.index(gradients[key]) if key in gradients else None for key in arguments]
+
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
         tensors = output if isinstance(output, tuple) else (output,)
-        values = dict(zip((*arguments, *outputs), (*inputs, *tensors), strict=True))
+        values = (*inputs, *tensors)
         # Otherwise autograd fills tensors of zeros for the gradients of what is only kept.
         ctx.set_materialize_grads(False)
-        if results < len(outputs):
+        if results < len(tensors):
             ctx.mark_non_differentiable(*tensors[results:])
-        ctx.save_for_backward(*(values[key] for key in saved))
-        ctx.settings = [values[key] for key in settings]
-        ctx.dtypes = {key: None if values[key] is None else values[key].dtype for key in gradients}
-        ctx.results = [(tensor.shape, tensor.dtype, tensor.device) for tensor in tensors[:results]]
+        ctx.save_for_backward(*[values[place] for place in saved_places])
+        ctx.settings = [values[place] for place in setting_places]
+        ctx.dtypes = [value.dtype if isinstance(value, Tensor) else None for value in inputs]
+        if results > 1:  # a single result has a gradient, or there is no backward
+            ctx.results = [(tensor.shape, tensor.dtype, tensor.device) for tensor in tensors[:results]]
 
     def differentiate(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
-        whole = (
-            torch.zeros(shape, dtype=dtype, device=device) if grad is None else grad
-            for grad, (shape, dtype, device) in zip(grads, ctx.results, strict=False)
-        )
-        kept = dict(zip(saved, ctx.saved_tensors, strict=True))
-        computed = iter(backward_operation(*whole, *kept.values(), *ctx.settings))
-        by_shape = {key: next(computed) for key in shapes if kept[key] is not None}
+        if results > 1:
+            grads = tuple(
+                torch.zeros(shape, dtype=dtype, device=device) if grad is None else grad
+                for grad, (shape, dtype, device) in zip(grads, ctx.results, strict=False)
+            )
+        kept = ctx.saved_tensors
+        # With gradients enabled, somebody wants a second derivative: the registered operation refuses that.
+        direct = not torch.is_grad_enabled() and _is_plain(kept[0])
+        computed = (differentiate_directly if direct else backward_operation)(*grads[:results], *kept, *ctx.settings)
+        if len(computed) < len(shapes):  # those of absent tensors are left out
+            present = iter(computed)
+            computed = [None if kept[place] is None else next(present) for place in shape_places]
         return tuple(
-            by_shape[gradients[key]].to(ctx.dtypes[key]) if ctx.dtypes.get(key) is not None else None
-            for key in arguments
+            [
+                None if place is None or dtype is None else computed[place].to(dtype)
+                for place, dtype in zip(gradient_places, ctx.dtypes, strict=True)
+            ]
         )
 
     operation.register_autograd(differentiate, setup_context=setup_context)
     backward_operation.register_autograd(_no_second_derivative(name, naive))
-    return operation
+    compute = _by_name(forward, arguments)
+
+    class Direct(torch.autograd.Function):
+        """The operation without the dispatcher."""
+
+        @staticmethod
+        def forward(ctx: Any, *inputs: Any) -> Any:
+            output = compute(*inputs)
+            setup_context(ctx, inputs, output)
+            return output
+
+        @staticmethod
+        def backward(ctx: Any, *grads: Tensor | None) -> Any:
+            return differentiate(ctx, *grads)
+
+    Direct.__name__ = f'{NAMESPACE}_{name}'
+
+    def run(*inputs: Any) -> Any:
+        if not _is_plain(inputs[0]):
+            return operation(*inputs)
+        return Direct.apply(*inputs) if torch.is_grad_enabled() else compute(*inputs)
+
+    return run
+
+
+def _is_plain(tensor: Tensor) -> bool:
+    """Tell whether nobody but autograd is to see an operation on this tensor."""
+    return not (
+        torch.compiler.is_compiling()
+        or torch._C._len_torch_dispatch_stack()
+        or torch.jit.is_tracing()
+        or torch.autograd._profiler_enabled()
+        or type(tensor) not in (Tensor, torch.nn.Parameter)
+        or tensor.is_meta
+    )
 
 
 def _parse(signature: str) -> dict[str, str]:
@@ -120,7 +177,7 @@ def _by_name(function: Callable[..., Any], names: Mapping[str, str]) -> Callable
     keys = tuple(names)
 
     def call(*values: Any) -> Any:
-        return function(**dict(zip(keys, values, strict=True)))
+        return function(**dict(zip(keys, values)))  # noqa: B905 (the dispatcher has counted them)
 
     return call
 

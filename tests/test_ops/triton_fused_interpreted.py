@@ -148,6 +148,15 @@ def test_order_out_of_range_is_padding() -> None:
         assert torch.equal(value, outcomes[1][name]), name
 
 
+def test_a_token_visited_again_has_no_silent_gradient() -> None:
+    order = torch.tensor([[0, 1, 2, 0], [0, 1, 2, 3]], dtype=torch.int32)
+    problem = problems.causal_conv(2, 2, batch=1, channels=3, order=order)
+    grad = problems.outcome(problem, problem.fused)['gradient of x']
+
+    assert grad[:, 0].isnan().all()
+    assert grad[:, 1:].isfinite().all()
+
+
 @pytest.mark.parametrize('residual', [True, False])
 @pytest.mark.parametrize('rotary', [True, False])
 def test_norm_without_a_residual_or_rotation(residual, rotary) -> None:

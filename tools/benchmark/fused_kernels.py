@@ -7,13 +7,15 @@ what runs, with the same constants and the same alignment.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from importlib import import_module
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from compiler_report import KernelReport, check_compiler, resources
+from compiler_report import _resources, check_compiler
+from formatting import align
 from mmlocalmamba.ops import ChannelGate
 from mmlocalmamba.ops.channel_gate import empty_outputs
 
@@ -26,6 +28,27 @@ TYPES = {
 }
 GATE = ChannelGate._fields[:-1]
 EPS = 1e-5
+
+
+@dataclass(frozen=True)
+class FusedReport:
+    """Resources of one compiled kernel.
+
+    Attributes:
+        kernel: Its operation, its name, and the channels D that it was compiled for.
+        registers: Registers per thread; 255 are the most there are.
+        spill_bytes: Bytes of local memory per thread: 0 where nothing was spilled.
+        shared_bytes: Bytes of shared memory per program.
+        exchanges: Instructions that exchange values between lanes, as written.
+    """
+
+    kernel: str
+    registers: int
+    spill_bytes: int
+    shared_bytes: int
+    exchanges: int
+
+
 Inputs = tuple[dict[str, Any], dict[str, Any]]
 """Keyword arguments of an operation's forward and of its backward."""
 
@@ -94,7 +117,7 @@ def recorded_launches(operation: str, dtype: torch.dtype, channels: int) -> list
     return launches
 
 
-def fused_report(capability: int = 90, dtype: str = 'float32') -> list[KernelReport]:
+def fused_report(capability: int = 90, dtype: str = 'float32') -> list[FusedReport]:
     """Compile every kernel around the scan ahead of time, at the widths of the published models.
 
     Args:
@@ -105,7 +128,7 @@ def fused_report(capability: int = 90, dtype: str = 'float32') -> list[KernelRep
         RuntimeError: If Triton is missing, too old, or in its interpreter.
     """
     check_compiler()
-    reports: list[KernelReport] = []
+    reports: list[FusedReport] = []
     for operation, (_, widths) in OPERATIONS.items():
         for channels in widths:
             for launch in recorded_launches(operation, getattr(torch, dtype), channels):
@@ -114,7 +137,12 @@ def fused_report(capability: int = 90, dtype: str = 'float32') -> list[KernelRep
     return reports
 
 
-def _compile(name: str, launch: Any, capability: int) -> KernelReport:
+def fused_table(capability: int, dtype: str) -> str:
+    """Format :func:`fused_report` as a table with a row per kernel."""
+    return align([asdict(report) for report in fused_report(capability, dtype)])
+
+
+def _compile(name: str, launch: Any, capability: int) -> FusedReport:
     import triton
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
@@ -135,6 +163,6 @@ def _compile(name: str, launch: Any, capability: int) -> KernelReport:
     source = ASTSource(fn=launch.kernel, signature=signature, constexprs=constants, attrs=attributes)
     target = GPUTarget('cuda', capability, 32)
     compiled = triton.compile(source, target=target, options={'num_warps': launch.warps})
-    registers, spills = resources(compiled.asm['cubin'])
+    registers, spills = _resources(compiled.asm['cubin'])
     exchanges = compiled.asm['ptx'].count('shfl.sync')
-    return KernelReport(name, capability, registers, spills, int(compiled.metadata.shared), exchanges)
+    return FusedReport(name, registers, spills, int(compiled.metadata.shared), exchanges)

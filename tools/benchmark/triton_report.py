@@ -9,7 +9,7 @@ from dataclasses import asdict
 
 from compiler_report import DTYPES, KernelReport, check_compiler, compile_report
 from formatting import align
-from fused_kernels import fused_report
+from fused_kernels import fused_table
 
 COLUMNS = {
     'kernel': 'kernel',
@@ -56,7 +56,7 @@ def main(arguments: list[str] | None = None) -> None:
         print(f'compiled for sm_{capability}: {args.dtype}, N = {args.d_state}')
         print(format_reports(compile_report(capability, args.dtype, args.d_state)) + '\n', flush=True)
         print(f'around the scan, sm_{capability}: {args.dtype}')
-        print(format_reports(fused_report(capability, args.dtype)) + '\n', flush=True)
+        print(fused_table(capability, args.dtype) + '\n', flush=True)
 
 
 if __name__ == '__main__':

@@ -7,8 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
-from mmengine.model import BaseModule, initialize
-from mmengine.model.weight_init import PretrainedInit
+from mmengine.model import BaseModule, PretrainedInit, initialize
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from typing_extensions import Self

@@ -169,7 +169,7 @@ class LocalVim(ScanBackbone):
         _check_choices(out_type, rope, middle_cls_token, init)
         if img_size < patch_size:
             raise ValueError(f'img_size={img_size} is smaller than one patch of patch_size={patch_size} pixels')
-        self.out_type = out_type
+        self.out_type, self.depth = out_type, len(self.directions)
 
         self.grid = -(-img_size // patch_size)
         self.patch_embed = PatchEmbed(in_channels, dim, patch_size, norm=False)

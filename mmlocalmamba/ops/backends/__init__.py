@@ -77,7 +77,9 @@ def backend_for(device: torch.device | str = 'cpu', name: str | None = None) -> 
         RuntimeError: If the named back end cannot run there, or does not agree with the reference. The message says why
             and how to get it.
     """
-    return _choose(_indexed(torch.device(device)), _asked_for(name))
+    if not isinstance(device, torch.device):
+        device = torch.device(device)
+    return _choose(_indexed(device), _asked_for(name))
 
 
 def _asked_for(name: str | None = None) -> str:
@@ -162,7 +164,7 @@ def fused(operation: str, function: str) -> Callable[..., Any]:
     """
 
     def run(**values: Any) -> Any:
-        device = next(value.device for value in values.values() if isinstance(value, torch.Tensor))
+        device = next(iter(values.values())).device  # the first argument of every operation is a tensor
         name = fused_backend(operation, device)
         if name is None:
             raise RuntimeError(

@@ -20,7 +20,6 @@ def test_kernels_around_the_scan_compile_without_spills(capability, dtype):
 
     assert {report.kernel.split(':')[0] for report in reports} == set(fused_kernels.OPERATIONS)
     for report in reports:
-        assert report.capability == capability
         assert 0 < report.registers <= 255
         assert report.spill_bytes == 0, report
         assert report.shared_bytes <= 16384, report

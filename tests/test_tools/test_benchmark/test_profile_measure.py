@@ -23,10 +23,13 @@ def profiled(model, image=None):
 @pytest.mark.parametrize('build', [LocalVMamba, partial(LocalVim, out_indices=(-1,))])
 def test_both_passes_of_the_models_go_through_every_part(build):
     found = profiled(build('micro'))
+    wanted = {PROJECTIONS, SELECTIVE_SCAN, GATES, PATCHES, REST}
+    if build is LocalVMamba or has_cpu_kernels(torch.device('cpu')):
+        wanted.add(CONVOLUTION)  # without kernels, LocalVim's is made of sums and products
     assert list(found) == ['forward', 'backward']
     for phase, parts in found.items():
         assert list(parts) == list(PARTS), phase
-        for part in (PROJECTIONS, CONVOLUTION, SELECTIVE_SCAN, GATES, PATCHES, REST):
+        for part in wanted:
             assert parts[part] > 0, (phase, part)
 
 

@@ -103,10 +103,9 @@ def backward(grad_y: Tensor, x: Tensor, weight: Tensor, bias: Tensor, order: Ten
 def _grad_tokens(grad: Tensor, x: Tensor, weight: Tensor, order: Tensor, sizes: _Sizes) -> Tensor:
     """Collect each token's gradient from all directions, in one order."""
     inverse = torch.full((sizes.directions, sizes.tokens), -1, dtype=torch.int32, device=x.device)
-    launch(
-        kernels.invert_kernel, (ceil_div(sizes.length, INVERT_TILE), sizes.directions),
-        order, inverse, sizes.tokens, sizes.length, TILE=INVERT_TILE, warps=4,
-    )  # fmt: skip
+    for kernel in (kernels.invert_kernel, kernels.mark_repeats_kernel):
+        grid = (ceil_div(sizes.length, INVERT_TILE), sizes.directions)
+        launch(kernel, grid, order, inverse, sizes.tokens, sizes.length, TILE=INVERT_TILE, warps=4)
     grad_x = x.new_empty(x.shape)
     launch(
         kernels.gather_kernel, (sizes.blocks * ceil_div(sizes.tokens, sizes.tile(sizes.tokens)), sizes.batch),

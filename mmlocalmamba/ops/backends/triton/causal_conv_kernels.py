@@ -106,6 +106,16 @@ def invert_kernel(order, inverse, num_tokens, length, TILE: tl.constexpr):
 
 
 @triton.jit(do_not_specialize=_SIZES)
+def mark_repeats_kernel(order, inverse, num_tokens, length, TILE: tl.constexpr):
+    """Write -2 for every token that a direction visits again: one of its steps does not find itself in ``inverse``."""
+    k = tl.program_id(1).to(tl.int64)
+    step = tl.program_id(0) * TILE + tl.arange(0, TILE)
+    token = token_at(order + k * length, step, length, num_tokens)
+    found = tl.load(inverse + k * num_tokens + token, mask=token >= 0, other=-1)
+    tl.store(inverse + k * num_tokens + token, -2, mask=(token >= 0) & (found != step))
+
+
+@triton.jit(do_not_specialize=_SIZES)
 def gather_kernel(
     grad, weight, inverse, grad_x, num_tokens, length, dim, directions,
     COMPUTE: tl.constexpr, WIDTH: tl.constexpr, TILE: tl.constexpr, BLOCK: tl.constexpr,
@@ -131,5 +141,6 @@ def gather_kernel(
             g = tl.load(grad + at, mask=(first >= 0) & (step < length) & in_d, other=0).to(COMPUTE)
             tap = k * WIDTH + (WIDTH - 1 - later)  # the first step that sees a token does so by the last tap
             total += g * tl.load(weight + tap * dim + d, mask=in_d, other=0).to(COMPUTE)
+        total = tl.where(first == -2, float('nan'), total)  # visited again: no silent gradient of one visit
     at = (image * num_tokens + token[:, None]) * dim + d
     tl.store(grad_x + at, total.to(grad_x.dtype.element_ty), mask=(token < num_tokens)[:, None] & in_d)
