@@ -141,6 +141,8 @@ def gather_kernel(
             g = tl.load(grad + at, mask=(first >= 0) & (step < length) & in_d, other=0).to(COMPUTE)
             tap = k * WIDTH + (WIDTH - 1 - later)  # the first step that sees a token does so by the last tap
             total += g * tl.load(weight + tap * dim + d, mask=in_d, other=0).to(COMPUTE)
-        total = tl.where(first == -2, float('nan'), total)  # visited again: no silent gradient of one visit
+    for k in range(directions):  # a token that is visited again gets no silent gradient of one visit
+        first = tl.load(inverse + k * num_tokens + token, mask=token < num_tokens, other=-1)[:, None]
+        total = tl.where(first == -2, float('nan'), total)
     at = (image * num_tokens + token[:, None]) * dim + d
     tl.store(grad_x + at, total.to(grad_x.dtype.element_ty), mask=(token < num_tokens)[:, None] & in_d)
