@@ -19,8 +19,8 @@ def add_rotate_rms_norm(
 ) -> tuple[Tensor, Tensor]:
     """Add hidden states to the residual stream, rotate the sum, and normalise it.
 
-    The compiled CPU kernels do all of it in one pass, and keep only the new residual for the backward; elsewhere it is
-    a few PyTorch calls.
+    The fused kernels (C++ and Triton) do all of it in one pass, and keep only the new residual for the backward;
+    elsewhere it is a few PyTorch calls.
 
     Args:
         hidden: (B, L, C); float32, float64, bfloat16 or float16.

@@ -20,13 +20,15 @@ def local_causal_conv1d(x: Tensor, weight: Tensor, bias: Tensor, order: Tensor) 
 
     So padding that follows tokens within ``width`` gets values, which the scan then carries.
 
-    The compiled CPU kernels gather by order inside; elsewhere it is a few PyTorch calls, which torch.compile fuses.
+    The fused kernels (C++ and Triton) gather by order inside. Elsewhere it is a few PyTorch calls, which torch.compile
+    fuses.
 
     Args:
         x: Tokens in their own places, (Bt, L, D); float32, float64, bfloat16 or float16.
         weight: (K, D, width), any of these dtypes.
         bias: (K, D), dtype of ``weight``.
-        order: int32 (K, L_scan) from :func:`mmlocalmamba.directions.scan_orders`.
+        order: int32 (K, L_scan) from :func:`mmlocalmamba.directions.scan_orders`. The Triton kernels give NaN as the
+            gradient of a token that a direction visits again.
 
     Returns:
         (Bt, L_scan, K, D) in scan order, dtype of ``x``.

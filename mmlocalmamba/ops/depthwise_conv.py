@@ -10,14 +10,14 @@ from .backends import fused, has_fused_kernels
 from .registration import register_operation
 
 FUSED_KERNEL_SIZE = (3, 3)
-"""What the compiled CPU kernels convolve with."""
+"""What the fused kernels convolve with."""
 
 
 def depthwise_conv2d_silu(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """Convolve each channel of a map with a kernel of its own, zeros around the map, and apply SiLU.
 
-    The compiled CPU kernels, for 3 x 3, never store the convolution's output: the backward computes it again. Elsewhere
-    it is a few PyTorch calls. Inside autocast it runs in autocast's dtype, as ``nn.Conv2d`` does.
+    The fused kernels (C++ and Triton) are for 3 x 3. They never store the convolution's output: the backward computes
+    it again. Elsewhere it is a few PyTorch calls. Inside autocast it runs in autocast's dtype, as ``nn.Conv2d`` does.
 
     Args:
         x: Map (B, H, W, D), channels last; float32, float64, bfloat16 or float16.

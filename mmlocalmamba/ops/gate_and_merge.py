@@ -18,8 +18,8 @@ def gate_and_merge(y: Tensor, z: Tensor, gate: ChannelGate) -> Tensor:
 
         out = sum over directions of gate(x) * x
 
-    The compiled CPU kernels store none of this but the result, not for the backward either. Elsewhere it is a few
-    PyTorch calls. Inside autocast it runs in the dtype of y.
+    The fused kernels (C++ and Triton) store none of this but the result, not for the backward either. Elsewhere it is
+    a few PyTorch calls. Inside autocast it runs in the dtype of y.
 
     Args:
         y: Scans (Bt, K, L, D), tokens in their own places; float32, float64, bfloat16 or float16.

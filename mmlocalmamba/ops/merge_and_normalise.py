@@ -34,8 +34,8 @@ def merge_and_normalise(y: Tensor, z: Tensor, gate: ChannelGate, norm: OutputNor
 
         out = LayerNorm(sum over directions of gate(y) * y) * SiLU(z)
 
-    The compiled CPU kernels store none of this but the result, not for the backward either. Elsewhere it is a few
-    PyTorch calls. Inside autocast it runs in the dtype of y.
+    The fused kernels (C++ and Triton) store none of this but the result, not for the backward either. Elsewhere it is
+    a few PyTorch calls. Inside autocast it runs in the dtype of y.
 
     Args:
         y: Scans (Bt, K, L, D), tokens in their own places; float32, float64, bfloat16 or float16.

@@ -9,6 +9,7 @@ from dataclasses import asdict
 
 from compiler_report import DTYPES, KernelReport, check_compiler, compile_report
 from formatting import align
+from fused_kernels import fused_table
 
 COLUMNS = {
     'kernel': 'kernel',
@@ -30,7 +31,7 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
         metavar='NUMBER',
         help='compute capabilities to compile for (default: 80, the A100, and 90, the H100)',
     )
-    parser.add_argument('--dtype', choices=sorted(DTYPES), default='float32', help='of u, dt, B, C and y')
+    parser.add_argument('--dtype', choices=sorted(DTYPES), default='float32', help='of the tokens')
     parser.add_argument('--d-state', type=int, default=16, help='states N per channel (default: 16)')
     args = parser.parse_args(arguments)
     if args.d_state < 1:
@@ -54,6 +55,8 @@ def main(arguments: list[str] | None = None) -> None:
     for capability in args.capability:
         print(f'compiled for sm_{capability}: {args.dtype}, N = {args.d_state}')
         print(format_reports(compile_report(capability, args.dtype, args.d_state)) + '\n', flush=True)
+        print(f'around the scan, sm_{capability}: {args.dtype}')
+        print(fused_table(capability, args.dtype) + '\n', flush=True)
 
 
 if __name__ == '__main__':
