@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from mmlocalmamba.ops import ScanInputs
 from mmlocalmamba.ops.backends import reference
 from mmlocalmamba.ops.backends.cpu import (
     BrokenLibraryError,
@@ -21,6 +22,7 @@ from mmlocalmamba.ops.backends.cpu import (
 )
 from mmlocalmamba.ops.backends.cpu.fingerprint import source_fingerprint
 from mmlocalmamba.ops.backends.cpu.library import SOURCES
+from mmlocalmamba.ops.selective_scan import multiply_out
 
 from .library_calls import SIZES, Arguments, Guarded, make_call, outputs_of
 
@@ -316,17 +318,17 @@ def test_tokens_that_no_direction_visits_get_zeros(bare) -> None:
     assert (y[:, visited] != 0).any(-1).all()
     assert all(x.isfinite().all() for x in outputs_of('scan_backward', backward).values())
     if bare:
-        want = reference.selective_scan_naive(*_plain_inputs(forward), order, TOKENS)
+        want = reference.selective_scan_naive(multiply_out(_scan_inputs(forward)))
         torch.testing.assert_close(y, want)
     else:
         assert (backward['grad_u'][:, ~visited.any(0)] == 0).all()
         assert (backward['grad_dt'].transpose(1, 2)[:, ~visited] == 0).all()
 
 
-def _plain_inputs(scan: Arguments) -> list[Tensor]:
-    """Give the scan's inputs as the reference takes them."""
-    u, dt, A, B, C, D, dt_bias = (scan[name] for name in ('u', 'dt', 'A', 'B', 'C', 'D', 'dt_bias'))
-    return [u, dt, -A.exp(), B, C, D, dt_bias]
+def _scan_inputs(scan: Arguments) -> ScanInputs:
+    """Give the scan's inputs as the back ends take them."""
+    values = {name: scan.get(name) for name in ScanInputs._fields}
+    return ScanInputs(**{**values, 'num_tokens': TOKENS, 'log_A': True})
 
 
 # Threads.

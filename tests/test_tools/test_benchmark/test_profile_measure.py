@@ -8,7 +8,7 @@ from compared_models import draw_image, step_of
 from mmlocalmamba.models import LocalVim, LocalVMamba
 from mmlocalmamba.models.layers.merge import DirectionMerge
 from mmlocalmamba.ops import add_rotate_rms_norm
-from mmlocalmamba.ops.backends import has_cpu_kernels
+from mmlocalmamba.ops.backends import backend_for
 from operations import CONVOLUTION, COPIES, GATES, NORMS, PATCHES, POINT_WISE, PROJECTIONS, REST, SELECTIVE_SCAN
 from profile_measure import PARTS, profile_parts, profiles
 from timing import Setup
@@ -24,7 +24,7 @@ def profiled(model, image=None):
 def test_both_passes_of_the_models_go_through_every_part(build):
     found = profiled(build('micro'))
     wanted = {PROJECTIONS, SELECTIVE_SCAN, GATES, PATCHES, REST}
-    if build is LocalVMamba or has_cpu_kernels(torch.device('cpu')):
+    if build is LocalVMamba or backend_for('cpu') == 'cpu':
         wanted.add(CONVOLUTION)  # without kernels, LocalVim's is made of sums and products
     assert list(found) == ['forward', 'backward']
     for phase, parts in found.items():
@@ -86,7 +86,7 @@ class ResidualNorm(nn.Module):
         return add_rotate_rms_norm(x, x, self.weight, 1e-5)[0]
 
 
-@pytest.mark.skipif(not has_cpu_kernels(torch.device('cpu')), reason='the C++ extension is not built')
+@pytest.mark.skipif(backend_for('cpu') != 'cpu', reason='the C++ library is not built')
 def test_the_norm_of_the_residual_stream_is_a_norm():
     found = profiled(ResidualNorm(), torch.randn(2, 128, 64, requires_grad=True))
     for phase, parts in found.items():

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ...scan_inputs import ScanGrads, ScanInputs
 from ...tokens import unit_stride
-from .library import BrokenLibraryError, MissingLibraryError, library
+from .library import BrokenLibraryError, Library, MissingLibraryError, library, load_library
 
 CHUNK = 64
 """Steps of a scan after which a state is kept for the backward; kChunk of csrc."""
@@ -85,4 +85,4 @@ def backward(grad_y: Tensor, inputs: ScanInputs, states: Tensor) -> ScanGrads:
     return grads
 
 
-__all__ = ['BrokenLibraryError', 'MissingLibraryError', 'library']
+__all__ = ['BrokenLibraryError', 'Library', 'MissingLibraryError', 'library', 'load_library']
