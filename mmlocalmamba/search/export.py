@@ -151,9 +151,17 @@ def searched_config(cfg: Config, directions: str | Path) -> Config:
     if was_supernet:
         backbone.pop('init_cfg', None)
         cfg.load_from, cfg.resume = None, False
+        _drop_rate_of_alpha(cfg)
     cfg.pop('work_dir', None)  # which a config has that a run wrote; another run would overwrite that one's checkpoints
     backbone.pop('directions', None)  # VMamba takes them beside arch too
     backbone.arch = {**sizes, 'directions': str(directions)}
     hooks = cfg.get('custom_hooks') or []
     cfg.custom_hooks = [hook for hook in hooks if str(hook['type']).rpartition('.')[2] != 'DirectionSearchHook']
     return cfg
+
+
+def _drop_rate_of_alpha(cfg: Config) -> None:
+    """Drop the learning rate that a search gives to alpha, which the searched model has not got."""
+    rates = (cfg.get('optim_wrapper') or {}).get('paramwise_cfg', {}).get('lr_mult', {})
+    for name in [name for name in rates if name in _ALPHA]:
+        del rates[name]

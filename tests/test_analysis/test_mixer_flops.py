@@ -8,7 +8,7 @@ from mmlocalmamba.directions import CANDIDATES, CROSS_SCAN, scan_orders
 from mmlocalmamba.models.layers.bidirectional_mixer import BidirectionalMixer
 from mmlocalmamba.models.layers.ss2d import SS2D
 from mmlocalmamba.models.layers.vim_mixer import VimMixer
-from mmlocalmamba.ops import local_selective_scan
+from mmlocalmamba.ops import ScanInputs, local_selective_scan
 
 DIM, INNER, STATES, RANK, HIDDEN = 16, 32, 4, 1, 4
 WINDOWS = ('h', 'v_flip', 'w2', 'w7')
@@ -119,7 +119,7 @@ class Scanner(nn.Module):
         per_state = x[..., None].expand(-1, -1, -1, 2).transpose(2, 3)[:, :, :1]
         order = scan_orders(['h'], *image.shape[2:])
         A, D = torch.zeros(1, 3, 3), torch.zeros(1, 3)
-        return local_selective_scan(x, x[:, :, None], A, per_state, per_state, D, D, order)
+        return local_selective_scan(ScanInputs(x, x[:, :, None], A, per_state, per_state, D, D, order))
 
 
 def test_a_scan_without_a_formula_is_refused():
