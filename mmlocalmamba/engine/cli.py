@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from mmengine.config import Config, DictAction
 from mmengine.registry import RUNNERS
@@ -22,7 +24,7 @@ def make_parser(description: str) -> argparse.ArgumentParser:
         action=DictAction,
         default={},
         help='settings that override the config, as key=value; nested keys with dots, lists as key="[a,b]". '
-        'pretrained=<file or URL> gives the backbone its weights',
+        'pretrained=<file or URL> gives the backbone its weights; with warm_start=True, those of a related model',
     )
     parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none', help='job launcher')
     # torch.distributed passes the rank under either spelling
@@ -47,8 +49,8 @@ def load_config(args: argparse.Namespace) -> Config:
         raise FileNotFoundError(f'there is no config file {args.config!r} (relative paths start at {Path.cwd()})')
     cfg = Config.fromfile(args.config)
     cfg.merge_from_dict(args.cfg_options)
-    if 'pretrained' in args.cfg_options:
-        apply_pretrained(cfg, args.cfg_options['pretrained'])
+    if 'pretrained' in args.cfg_options or 'warm_start' in cfg or 'source_directions' in cfg:
+        apply_pretrained(cfg, cfg.get('pretrained'), cfg.get('warm_start', False), cfg.get('source_directions'))
     cfg.launcher = args.launcher
     cfg.work_dir = args.work_dir or cfg.get('work_dir') or str(Path('work_dirs') / Path(args.config).stem)
     return cfg
@@ -67,23 +69,42 @@ def scale_learning_rate(cfg: Config) -> None:
     cfg.auto_scale_lr.enable = True
 
 
-def apply_pretrained(cfg: Config, pretrained: str | None) -> None:
+def apply_pretrained(
+    cfg: Config,
+    pretrained: str | None,
+    warm_start: bool = False,
+    source_directions: str | Sequence[Sequence[str]] | None = None,
+) -> None:
     """Make the backbone start from a checkpoint: what ``--cfg-options pretrained=<file or URL>`` does.
 
     Configs name their weights in the top-level variable ``pretrained``. It is used while the file is read, so that an
-    option given later would change the variable and nothing else; this puts it where the model looks.
+    option given later would change the variable and nothing else; this puts it where the model looks. The same holds
+    for ``warm_start`` and ``source_directions``.
 
     Args:
         cfg: The whole config, changed in place.
         pretrained: File or URL; None for no weights.
+        warm_start: Take the checkpoint of a related model too: see
+            :func:`mmlocalmamba.models.weights.warm_start.warm_start_tensors`.
+        source_directions: For a warm start, the checkpoint's directions where its tensors do not tell them.
 
     Raises:
         KeyError: If the config has no ``model.backbone``.
+        ValueError: If a warm start has no checkpoint, or directions are given without a warm start.
     """
     if 'backbone' not in cfg.get('model', {}):
         raise KeyError(f'pretrained={pretrained!r} was given, but the config has no model.backbone to load it into')
+    if warm_start and pretrained is None:
+        raise ValueError('warm_start=True needs a checkpoint to start from: give pretrained=<file or URL> too')
+    if source_directions is not None and not warm_start:
+        raise ValueError('source_directions= are those of the checkpoint of a warm start: give warm_start=True too')
     cfg.pretrained = pretrained
-    cfg.model.backbone.init_cfg = None if pretrained is None else {'type': 'Pretrained', 'checkpoint': pretrained}
+    init_cfg: dict[str, Any] = {'type': 'Pretrained', 'checkpoint': pretrained}
+    if warm_start:
+        init_cfg['warm_start'] = True
+    if source_directions is not None:
+        init_cfg['source_directions'] = source_directions
+    cfg.model.backbone.init_cfg = None if pretrained is None else init_cfg
 
 
 def build_runner(cfg: Config) -> Runner:

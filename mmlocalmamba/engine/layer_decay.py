@@ -12,7 +12,7 @@ from torch import nn
 
 from mmlocalmamba.registry import OPTIM_WRAPPER_CONSTRUCTORS
 
-NO_DECAY_NAMES = ('bias', 'A_log', 'D', 'pos_embed', 'cls_token', 'cls_pos_embed')
+NO_DECAY_NAMES = ('bias', 'A_log', 'D', 'pos_embed', 'cls_token', 'cls_pos_embed', 'relative_position_bias_table')
 """Parameters without weight decay, by the last part of their names.
 
 Those whose names end in ``_bias`` have none either, nor have those of one dimension: biases, norms, and the ``alpha``
@@ -28,8 +28,9 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
 
     The learning rate of layer i of n is multiplied by ``layer_decay_rate ** (n - 1 - i)``; which layer a parameter
     belongs to is what the model's ``backbone.get_layer_depth(name, prefix)`` says, and everything outside the backbone
-    is of the last layer. Norms, biases, position tables, class tokens, A_log, D and alpha have no weight decay
-    (:data:`NO_DECAY_NAMES`). Parameters that share both settings form one group; the groups are printed at DEBUG level.
+    is of the last layer. Norms, biases, position tables (Swin's too), class tokens, A_log, D and alpha have no weight
+    decay (:data:`NO_DECAY_NAMES`). Parameters that share both settings form one group; the groups are printed at DEBUG
+    level.
 
     Args:
         optim_wrapper_cfg: mmengine's, with ``optimizer``; its ``lr`` and ``weight_decay`` are what is multiplied.

@@ -13,11 +13,28 @@ from mmlocalmamba.compat.torch_load import check_checkpoint
 from .data_check import path_problem
 
 _RELEASES = 'https://github.com/hunto/LocalMamba/releases/download/v1.0.0/'
+_VMAMBA = 'https://github.com/MzeroMiko/VMamba/releases/download/'
+_VIM = 'https://huggingface.co/hustvl/'
 PUBLISHED_WEIGHTS = {
     ('LocalVim', 'tiny'): _RELEASES + 'local_vim_tiny.ckpt',
     ('LocalVim', 'small'): _RELEASES + 'local_vim_small.ckpt',
     ('LocalVMamba', 'small'): _RELEASES + 'local_vssm_small.ckpt',
+    ('VMamba', 'tiny'): _VMAMBA + '%23v0cls/vssmtiny_dp01_ckpt_epoch_292.pth',
+    ('VMamba', 'small'): _VMAMBA + '%23v0cls/vssmsmall_dp03_ckpt_epoch_238.pth',
+    ('VMamba', 'base'): _VMAMBA + '%23v0cls/vssmbase_dp06_ckpt_epoch_241.pth',
+    ('VMamba', 'tiny_s1l8'): _VMAMBA + '%23v2cls/vssm1_tiny_0230s_ckpt_epoch_264.pth',
+    ('VMamba', 'small_s1l20'): _VMAMBA + '%23v2cls/vssm1_small_0229s_ckpt_epoch_240.pth',
+    ('VMamba', 'base_s1l20'): _VMAMBA + '%23v2cls/vssm1_base_0229s_ckpt_epoch_225.pth',
+    ('VMamba', 'tiny_s2l5'): _VMAMBA + '%23v2cls/vssm_tiny_0230_ckpt_epoch_262.pth',
+    ('VMamba', 'small_s2l15'): _VMAMBA + '%23v2cls/vssm_small_0229_ckpt_epoch_222.pth',
+    ('VMamba', 'base_s2l15'): _VMAMBA + '%23v2cls/vssm_base_0229_ckpt_epoch_237.pth',
+    ('Vim', 'tiny'): _VIM + 'Vim-tiny-midclstok/resolve/main/vim_t_midclstok_76p1acc.pth',
+    ('Vim', 'small'): _VIM + 'Vim-small-midclstok/resolve/main/vim_s_midclstok_80p5acc.pth',
+    ('Vim', 'base'): _VIM + 'Vim-base-midclstok/resolve/main/vim_b_midclstok_81p9acc.pth',
 }
+"""ImageNet weights by class and ``arch`` of the backbone, as their authors' pages list them."""
+
+KINDS = {kind for kind, _ in PUBLISHED_WEIGHTS}
 
 
 def check_weights(cfg: Config) -> None:
@@ -74,18 +91,23 @@ def _first_weights(cfg: Config) -> str:
     """Return the sentence about a run that neither resumes nor loads a whole model."""
     checkpoint = _pretrained(cfg)
     if checkpoint:
-        return f'The backbone starts from {checkpoint}.'
+        how = ', by a warm start' if cfg.model.backbone.init_cfg.get('warm_start') else ''
+        return f'The backbone starts from {checkpoint}{how}.'
     backbone = cfg.model.get('backbone', {})
     kind = str(backbone.get('type')).split('.')[-1]
-    if kind not in ('LocalVMamba', 'LocalVim'):
+    if kind not in KINDS:
         return f'No pretrained weights were given: the backbone {kind} starts as its own defaults say.'
     arch = backbone.get('arch', 'tiny')
     url = PUBLISHED_WEIGHTS.get((kind, arch)) if isinstance(arch, str) else None
     published = f'Published weights of this size: {url}.' if url else 'No weights of this size were ever published.'
-    return (
+    text = (
         f'The backbone {kind} (arch={arch!r}) trains FROM SCRATCH: no pretrained weights were given. {published} '
         'Give a checkpoint with: --cfg-options pretrained=<file or URL>'
     )
+    if (kind, arch) == ('LocalVMamba', 'tiny'):
+        text += f'. It can start from VMamba-T: --cfg-options pretrained={PUBLISHED_WEIGHTS["VMamba", "tiny"]} '
+        text += 'warm_start=True'
+    return text
 
 
 def _pretrained(cfg: Config) -> str | None:

@@ -1,8 +1,18 @@
 """Models: importing this registers them."""
 
-from .backbones import LocalVim, LocalVMamba, Vim, VMamba
+from .backbones import ConvNeXt, LocalVim, LocalVMamba, Vim, VMamba
 from .classifiers import ClassificationHead, ImageClassifier
 from .layers.norm import LN2d
 from .necks import SimpleFPN
 
-__all__ = ['ClassificationHead', 'ImageClassifier', 'LN2d', 'LocalVMamba', 'LocalVim', 'SimpleFPN', 'VMamba', 'Vim']
+__all__ = [
+    'ClassificationHead',
+    'ConvNeXt',
+    'ImageClassifier',
+    'LN2d',
+    'LocalVMamba',
+    'LocalVim',
+    'SimpleFPN',
+    'VMamba',
+    'Vim',
+]

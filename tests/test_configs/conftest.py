@@ -63,7 +63,9 @@ def one_step_config(small_data, tmp_path, monkeypatch):
         cfg.work_dir, cfg.launcher = str(tmp_path), 'none'
         if 'demo' not in name:
             shrink_inputs(cfg)
-        cfg.model.backbone.update(init_cfg=None, drop_path_rate=0.0)  # a dropped block would have no gradient
+        cfg.model.backbone.init_cfg = None
+        if 'drop_path_rate' in cfg.model.backbone:
+            cfg.model.backbone.drop_path_rate = 0.0  # a dropped block would have no gradient
         cfg.param_scheduler = None  # warm-up would make the step too small to see
         cfg.default_hooks.checkpoint = None
         cfg.default_hooks.logger.interval = 1

@@ -11,8 +11,12 @@ from mmlocalmamba.registry import DATASETS, MODELS
 from mmlocalmamba.search import search_mixers, set_num_sampled
 
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
-IMAGENET = sorted(path.name for path in (CONFIGS / 'imagenet').glob('*.py'))
-SEARCH = sorted(path.name for path in (CONFIGS / 'search').glob('*.py') if 'shapes' not in path.name)
+BASELINES = ('vim_s.py', 'vim_t.py', 'vmamba_s.py', 'vmamba_t.py', 'vmamba_v2_t.py')
+IMAGENET = [
+    *sorted(f'imagenet/{path.name}' for path in (CONFIGS / 'imagenet').glob('*.py')),
+    *(f'baselines/{name}' for name in BASELINES),
+]
+SEARCH = sorted(f'search/{path.name}' for path in (CONFIGS / 'search').glob('*.py') if 'shapes' not in path.name)
 PARAMETERS = {
     'local_vmamba_t': 25.53,
     'local_vmamba_s': 49.75,
@@ -25,8 +29,8 @@ PARAMETERS = {
 }
 
 
-def load(folder, name):
-    cfg = Config.fromfile(CONFIGS / folder / name)
+def load(path):
+    cfg = Config.fromfile(CONFIGS / path)
     cfg.optim_wrapper.type = 'OptimWrapper'
     del cfg.optim_wrapper['loss_scale']
     return cfg
@@ -35,7 +39,7 @@ def load(folder, name):
 def build(cfg):
     """Build the model of a config for images of 64 x 64 pixels, without drop path, which can leave blocks out."""
     cfg.model.backbone.drop_path_rate = 0.0
-    if cfg.model.backbone.type.endswith('LocalVim'):
+    if cfg.model.backbone.type.endswith('Vim'):
         cfg.model.backbone.img_size = 64
     return MODELS.build(cfg.model)
 
@@ -49,7 +53,7 @@ def step(model, cfg):
 
 @pytest.mark.parametrize('name', IMAGENET)
 def test_an_imagenet_config_builds_and_every_parameter_moves(name):
-    cfg = load('imagenet', name)
+    cfg = load(name)
     model = build(cfg)
     before = {key: parameter.detach().clone() for key, parameter in model.named_parameters()}
     assert 5 < step(model, cfg) < 9  # log(1000) = 6.9
@@ -58,7 +62,7 @@ def test_an_imagenet_config_builds_and_every_parameter_moves(name):
 
 @pytest.mark.parametrize('name', SEARCH)
 def test_a_search_config_builds_and_every_alpha_moves(name):
-    cfg = load('search', name)
+    cfg = load(name)
     model = build(cfg)
     hook = next(hook for hook in cfg.custom_hooks if hook.type.endswith('DirectionSearchHook'))
     set_num_sampled(model, hook.get('num_sampled'))
@@ -71,13 +75,22 @@ def test_a_search_config_builds_and_every_alpha_moves(name):
 
 @pytest.mark.parametrize('name', PARAMETERS)
 def test_parameters_are_those_of_the_paper(name):
-    model = MODELS.build(load('imagenet', f'{name}.py').model)
+    model = MODELS.build(load(f'imagenet/{name}.py').model)
     assert sum(p.numel() for p in model.parameters()) / 1e6 == pytest.approx(PARAMETERS[name], abs=0.005)
 
 
-@pytest.mark.parametrize('name', ['local_vim_t.py', 'local_vim_t_middle_cls.py', 'local_vmamba_t.py'])
+@pytest.mark.parametrize(
+    'name',
+    [
+        'imagenet/local_vim_t.py',
+        'imagenet/local_vim_t_middle_cls.py',
+        'imagenet/local_vmamba_t.py',
+        'baselines/vim_t.py',
+        'baselines/vmamba_v2_t.py',
+    ],
+)
 def test_only_matrices_decay(name):
-    cfg = load('imagenet', name)
+    cfg = load(name)
     model = MODELS.build(cfg.model)
     optimizer = build_optim_wrapper(model, cfg.optim_wrapper).optimizer
     decay = {id(p): group['weight_decay'] for group in optimizer.param_groups for p in group['params']}
@@ -88,26 +101,23 @@ def test_only_matrices_decay(name):
 
 
 def test_alpha_does_not_decay():
-    cfg = load('search', 'local_vim_search.py')
+    cfg = load('search/local_vim_search.py')
     model = MODELS.build(cfg.model)
     optimizer = build_optim_wrapper(model, cfg.optim_wrapper).optimizer
     decay = {id(p): group['weight_decay'] for group in optimizer.param_groups for p in group['params']}
     assert {decay[id(mixer.merge.alpha)] for mixer in search_mixers(model).values()} == {0.0}
 
 
-RUNS = [('imagenet', name) for name in IMAGENET] + [('search', name) for name in SEARCH]
-
-
-@pytest.mark.parametrize(('folder', 'name'), RUNS)
-def test_the_recipe(folder, name):
+@pytest.mark.parametrize('name', [*IMAGENET, *SEARCH])
+def test_the_recipe(name):
     """Paper 5.1; CutMix as in the works that it follows."""
-    cfg = Config.fromfile(CONFIGS / folder / name)
+    cfg = Config.fromfile(CONFIGS / name)
     assert cfg.train_dataloader.batch_size * 8 == cfg.auto_scale_lr.base_batch_size == 1024
     optimizer = cfg.optim_wrapper.optimizer
     assert (optimizer.type, optimizer.lr, optimizer.weight_decay) == ('AdamW', 1e-3, 0.05)
     assert cfg.optim_wrapper.clip_grad.max_norm > 0
     assert cfg.optim_wrapper.type == 'AmpOptimWrapper'
-    epochs = 300 if folder == 'imagenet' else 100
+    epochs = 100 if name in SEARCH else 300
     assert cfg.train_cfg.max_epochs == cfg.param_scheduler[-1].end == epochs
     assert [scheduler.type for scheduler in cfg.param_scheduler] == ['LinearLR', 'CosineAnnealingLR']
     assert cfg.param_scheduler[0].end == 20
@@ -122,14 +132,14 @@ def test_the_recipe(folder, name):
 @pytest.mark.parametrize('name', IMAGENET)
 def test_the_first_hook_averages_the_weights(name):
     """The options for gradient accumulation rely on its place."""
-    hook = Config.fromfile(CONFIGS / 'imagenet' / name).custom_hooks[0]
+    hook = Config.fromfile(CONFIGS / name).custom_hooks[0]
     assert (hook.type, hook.ema_type) == ('EMAHook', 'ExponentialMovingAverage')
     assert 1 - hook.momentum == 0.9999
 
 
 @pytest.mark.parametrize('name', SEARCH)
 def test_the_first_hook_searches(name):
-    cfg = Config.fromfile(CONFIGS / 'search' / name)
+    cfg = Config.fromfile(CONFIGS / name)
     assert cfg.custom_hooks[0].type == 'mmlocalmamba.DirectionSearchHook'
     assert not any(hook.type == 'EMAHook' for hook in cfg.custom_hooks)
     arch = cfg.model.backbone.arch
@@ -147,20 +157,20 @@ def test_the_first_hook_searches(name):
     ],
 )
 def test_the_rows_of_table_5(name, directions, attn):
-    backbone = MODELS.build(load('imagenet', f'{name}.py').model).backbone
+    backbone = MODELS.build(load(f'imagenet/{name}.py').model).backbone
     assert backbone.directions == (directions,) * (24 if len(directions) == 2 else 20)
     assert {layer.mixer.merge.attn is not None for layer in backbone.layers} == {attn}
 
 
 def test_data_of_the_config_are_looked_for_where_it_says(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    dataset = load('imagenet', 'local_vim_t.py').train_dataloader.dataset
+    dataset = load('imagenet/local_vim_t.py').train_dataloader.dataset
     with pytest.raises(FileNotFoundError, match='data/imagenet/train'):
         DATASETS.build(dataset)
 
 
 @pytest.mark.parametrize('name', IMAGENET)
 def test_the_head_states_the_published_figure(name):
-    text = (CONFIGS / 'imagenet' / name).read_text()
+    text = (CONFIGS / name).read_text()
     assert 'Published: ' in text
     assert 'top-1' in text

@@ -10,13 +10,15 @@ from mmengine.logging import MessageHub
 import mmlocalmamba  # noqa: F401
 from mmlocalmamba.engine.cli import build_runner
 from mmlocalmamba.engine.data_check import check_data
+from mmlocalmamba.models.backbones.base import ScanBackbone
 
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
 DENSE = sorted(
     str(path.relative_to(CONFIGS))
-    for pattern in ('*.py', 'cross/*.py', 'demo/*_shapes.py')
+    for pattern in ('*.py', 'cross/*.py', 'demo/*_shapes.py', 'baselines/*mask_rcnn*.py', 'baselines/upernet*.py')
     for path in CONFIGS.glob(pattern)
 )
+OUR_UPERNETS = [name for name in DENSE if 'upernet' in name and '_s_' not in name and 'baselines' not in name]
 
 
 @pytest.mark.slow
@@ -26,12 +28,16 @@ def test_a_config_trains_and_is_evaluated(name, one_step_config):
     check_data(cfg, ['train', 'val', 'test'])
     runner = build_runner(cfg)
     backbone = runner.model.backbone
-    before = {key: value.detach().clone() for key, value in backbone.named_parameters()}
+    trained = {key: value for key, value in backbone.named_parameters() if value.requires_grad}
+    before = {key: value.detach().clone() for key, value in trained.items()}
     runner.train()
     scalars = MessageHub.get_current_instance().log_scalars
     assert torch.isfinite(torch.tensor(scalars['train/loss'].current()))
-    unmoved = [key for key, value in backbone.named_parameters() if torch.equal(value, before[key])]
-    assert not unmoved
+    unmoved = [key for key, value in trained.items() if torch.equal(value, before[key])]
+    if isinstance(backbone, ScanBackbone):
+        assert not unmoved
+    else:  # untrained, those of others scale their blocks by 0 or 1e-6, so that little gradient arrives inside
+        assert len(unmoved) < len(trained)
     metrics = {key for key in scalars if key.startswith('val/')}
     wanted = {'val/mIoU'} if cfg.default_scope == 'mmseg' else {'val/coco/bbox_mAP'}
     if cfg.default_scope == 'mmdet' and 'segm' in cfg.val_evaluator.metric:
@@ -40,7 +46,7 @@ def test_a_config_trains_and_is_evaluated(name, one_step_config):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('name', [name for name in DENSE if 'upernet' in name and '_s_' not in name])
+@pytest.mark.parametrize('name', OUR_UPERNETS)
 def test_segmentation_can_be_tested_at_several_scales(name, one_step_config):
     cfg = one_step_config(name)
     cfg.test_dataloader.dataset.pipeline = cfg.tta_pipeline
@@ -50,7 +56,7 @@ def test_segmentation_can_be_tested_at_several_scales(name, one_step_config):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('name', [name for name in DENSE if 'upernet' in name and '_s_' not in name])
+@pytest.mark.parametrize('name', OUR_UPERNETS)
 def test_segmentation_can_be_tested_in_sliding_windows(name, one_step_config):
     cfg = one_step_config(name)
     cfg.merge_from_dict({'model.test_cfg.mode': 'slide'})

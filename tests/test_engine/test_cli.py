@@ -5,7 +5,7 @@ from mmengine.model import BaseModel
 from mmengine.registry import MODELS
 
 from mmlocalmamba.engine import allocator
-from mmlocalmamba.engine.cli import apply_pretrained, build_runner
+from mmlocalmamba.engine.cli import apply_pretrained, build_runner, load_config, make_parser
 
 
 @MODELS.register_module()
@@ -52,3 +52,54 @@ def test_pretrained_none_takes_weights_away() -> None:
 def test_pretrained_without_backbone_is_refused() -> None:
     with pytest.raises(KeyError, match='no model.backbone'):
         apply_pretrained(Config({'model': {}}), 'weights.pth')
+
+
+CONFIG = """
+pretrained = 'vmamba.pth'
+model = dict(
+    backbone=dict(type='mmlocalmamba.LocalVMamba', init_cfg=dict(type='Pretrained', checkpoint=pretrained))
+)
+"""
+
+
+def init_cfg_with(folder, *options: str) -> dict:
+    """Give the backbone's init_cfg as the tools read a config with options."""
+    (folder / 'config.py').write_text(CONFIG)
+    args = make_parser('test').parse_args([str(folder / 'config.py'), '--cfg-options', *options])
+    return load_config(args).model.backbone.init_cfg.to_dict()
+
+
+def test_warm_start_option_reaches_the_backbone(tmp_path) -> None:
+    wanted = {'type': 'Pretrained', 'checkpoint': 'vmamba.pth', 'warm_start': True}
+
+    assert init_cfg_with(tmp_path, 'warm_start=True') == wanted
+    assert init_cfg_with(tmp_path, 'pretrained=other.pth', 'warm_start=True') == {**wanted, 'checkpoint': 'other.pth'}
+
+
+def test_warm_start_at_the_top_of_a_config_reaches_the_backbone(tmp_path) -> None:
+    (tmp_path / 'config.py').write_text(CONFIG + 'warm_start = True\n')
+    args = make_parser('test').parse_args([str(tmp_path / 'config.py')])
+
+    assert load_config(args).model.backbone.init_cfg.warm_start is True
+
+
+def test_directions_of_the_source_reach_the_backbone(tmp_path) -> None:
+    found = init_cfg_with(tmp_path, 'warm_start=True', 'source_directions=found.json')
+
+    assert found['source_directions'] == 'found.json'
+
+
+def test_an_option_without_warm_start_takes_none(tmp_path) -> None:
+    wanted = {'type': 'Pretrained', 'checkpoint': 'vmamba.pth'}
+
+    assert init_cfg_with(tmp_path, 'model.backbone.arch=tiny') == wanted
+    assert init_cfg_with(tmp_path, 'warm_start=False') == wanted
+
+
+def test_warm_start_without_a_checkpoint_is_refused() -> None:
+    cfg = Config({'model': {'backbone': {'type': 'mmlocalmamba.LocalVMamba'}}})
+
+    with pytest.raises(ValueError, match='warm_start=True needs a checkpoint'):
+        apply_pretrained(cfg, None, warm_start=True)
+    with pytest.raises(ValueError, match='give warm_start=True too'):
+        apply_pretrained(cfg, 'weights.pth', source_directions='found.json')

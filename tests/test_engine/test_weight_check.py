@@ -5,7 +5,8 @@ import torch
 from mmengine.config import Config
 
 from mmlocalmamba.engine.cli import apply_pretrained
-from mmlocalmamba.engine.weight_check import check_weights, starting_point
+from mmlocalmamba.engine.weight_check import PUBLISHED_WEIGHTS, check_weights, starting_point
+from mmlocalmamba.models import Vim, VMamba
 
 
 @pytest.fixture(autouse=True)
@@ -67,6 +68,40 @@ def test_log_names_published_weights() -> None:
     cfg.model.backbone.update(arch='small')
 
     assert 'local_vssm_small.ckpt' in starting_point(cfg)
+
+
+def test_log_says_how_local_vmamba_t_can_be_started() -> None:
+    assert 'vssmtiny_dp01_ckpt_epoch_292.pth warm_start=True' in starting_point(model_config())
+
+
+@pytest.mark.parametrize(
+    ('kind', 'arch', 'file'),
+    [
+        ('VMamba', 'tiny_s1l8', 'vssm1_tiny_0230s_ckpt_epoch_264.pth'),
+        ('Vim', 'small', 'vim_s_midclstok_80p5acc.pth'),
+    ],
+)
+def test_log_names_the_published_weights_of_baselines(kind, arch, file) -> None:
+    cfg = model_config()
+    cfg.model.backbone.update(type=f'mmlocalmamba.{kind}', arch=arch)
+
+    text = starting_point(cfg)
+
+    assert f'The backbone {kind} (arch={arch!r}) trains FROM SCRATCH' in text
+    assert file in text
+
+
+def test_every_published_architecture_of_baselines_has_its_weights() -> None:
+    for cls in (VMamba, Vim):
+        named = {arch for kind, arch in PUBLISHED_WEIGHTS if kind == cls.__name__}
+        assert named == {arch for arch in cls.arch_zoo if 'micro' not in arch}
+
+
+def test_log_says_that_a_start_is_warm() -> None:
+    cfg = model_config()
+    apply_pretrained(cfg, 'vmamba.pth', warm_start=True)
+
+    assert starting_point(cfg) == 'The backbone starts from vmamba.pth, by a warm start.'
 
 
 def test_log_for_an_architecture_of_ones_own() -> None:

@@ -1,0 +1,11 @@
+# Mask R-CNN, VMamba-T, COCO 2017, 3x multi-scale: 42 M parameters, 286 G FLOPs at 1280 x 800.
+# Reproduces: paper table 3, 3x MS, VMamba-T. Published: 48.5 box AP, 43.2 mask AP. Not reproduced here.
+# Starts from: the published ImageNet weights; --cfg-options pretrained=<file or URL> gives others.
+# Trained weights:
+# https://github.com/MzeroMiko/VMamba/releases/download/%23v0det/vssmtiny_mask_rcnn_swin_fpn_coco_ms_3x_epoch_34.pth
+# Total batch 16 (8 GPUs x 2), 36 epochs, AdamW lr 1e-4, wd 0.05, drop path 0.2, seed 42.
+_base_ = ['../mask_rcnn_localvmamba_t_3x.py']
+pretrained = 'https://github.com/MzeroMiko/VMamba/releases/download/%23v0cls/vssmtiny_dp01_ckpt_epoch_292.pth'
+model = dict(
+    backbone=dict(type='mmlocalmamba.VMamba', init_cfg=dict(type='Pretrained', checkpoint=pretrained)),
+)
