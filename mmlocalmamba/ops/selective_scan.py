@@ -29,14 +29,16 @@ def local_selective_scan(inputs: ScanInputs, backend: str | None = None) -> Tens
     ``log_A`` the decay rates are given as models learn them: A = -exp(A). The compiled CPU kernels work from both and
     never store the step sizes of every channel. For other back ends they are computed first.
 
-    Any input may be non-contiguous. Inside autocast the scan runs in float32.
+    Any input may be non-contiguous. States and sums are float32, whatever the tokens are (float64 for float64 tokens).
+    Inside autocast, tokens that are not in autocast's dtype go to it, so that nothing of the size of the scan is
+    float32; parameters stay float32.
 
     Args:
         inputs: Tokens and parameters.
         backend: Name of a back end, or ``'auto'``. Default: see :func:`mmlocalmamba.ops.backend_for`.
 
     Returns:
-        y, (Bt, K, L, D), dtype of ``u`` (float32 inside autocast).
+        y, (Bt, K, L, D), dtype of ``u`` (that of autocast inside autocast, unless ``u`` is float64).
 
     Raises:
         ValueError: If shapes, dtypes or devices do not fit together. The message names the argument.
@@ -61,8 +63,7 @@ def local_selective_scan(inputs: ScanInputs, backend: str | None = None) -> Tens
         torch.Size([1, 2, 6, 4])
     """
     if torch.is_autocast_enabled(inputs.u.device.type):
-        u, dt, B, C = (_widened(x) for x in (inputs.u, inputs.dt, inputs.B, inputs.C))
-        inputs = inputs._replace(u=u, dt=dt, B=B, C=C)
+        inputs = _in_autocast(inputs)
     if inputs.num_tokens is None:
         inputs.check()
         inputs = inputs._replace(num_tokens=inputs.map_tokens)
@@ -84,12 +85,17 @@ def multiply_out(inputs: ScanInputs) -> ScanInputs:
         low_rank = dt.flatten(0, 1).transpose(0, 1)  # (K, Bt * rows, R)
         # Inside autocast, this product is in autocast's dtype.
         product = torch.bmm(low_rank, dt_weight.to(dt.dtype).transpose(1, 2)).to(dt.dtype)
-        dt = product.view(directions, batch, rows, -1).permute(1, 2, 0, 3)
+        dt = product.view(directions, batch, rows, inputs.D.shape[1]).permute(1, 2, 0, 3)
     return inputs._replace(A=A, dt=dt, dt_weight=None, log_A=False)
 
 
-def _widened(x: Tensor) -> Tensor:
-    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+def _in_autocast(inputs: ScanInputs) -> ScanInputs:
+    """Bring tokens into autocast's dtype, as it does for products of matrices; float64 stays, which it leaves alone."""
+    dtype = torch.get_autocast_dtype(inputs.u.device.type)
+    tokens = {name: getattr(inputs, name) for name in ('u', 'dt', 'B', 'C')}
+    if any(x.dtype == torch.float64 for x in tokens.values()):
+        return inputs
+    return inputs._replace(**{name: x.to(dtype) for name, x in tokens.items()})
 
 
 def _load(inputs: ScanInputs, backend: str) -> Any:

@@ -15,10 +15,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mmlocalmamba.ops.backends.triton import BLOCKS, Blocks
+from mmlocalmamba.ops.backends.triton.scan_settings import CHUNK as KEPT
+from mmlocalmamba.ops.backends.triton.scan_settings import MULTIPROCESSORS, ScanSettings, count_segments, largest_group
 
 FULL = 4
 """Bytes of what is kept in float32: states and sums."""
+
+SETTINGS = ScanSettings()
+
+FORWARD_EXCHANGES, BACKWARD_EXCHANGES = 8 / 16, 72 / 16
+"""Values exchanged between lanes per token, channel and state, as ``triton_report.py`` counts them for 16 states."""
 
 CHUNK = 2048
 """Tokens after which mamba-ssm's kernel keeps a state."""
@@ -65,6 +71,7 @@ class Layer:
         d_state: States N per channel.
         batch: Images.
         itemsize: Bytes of a number in u, dt, B, C and y.
+        rank: Rank R of the step sizes, which our kernels read before their projection.
     """
 
     tokens: int
@@ -73,6 +80,7 @@ class Layer:
     d_state: int = 16
     batch: int = 1
     itemsize: int = 2
+    rank: int = 12
 
     @property
     def per_channel(self) -> int:
@@ -83,6 +91,16 @@ class Layer:
     def per_state(self) -> int:
         """Numbers in B or C."""
         return self.batch * self.directions * self.tokens * self.d_state
+
+    @property
+    def per_rank(self) -> int:
+        """Numbers in the step sizes before their projection."""
+        return self.batch * self.directions * self.tokens * self.rank
+
+    def segments(self, width: int, warps: int) -> int:
+        """Return how many segments our kernels cut a scan into, from the channels and warps of a program."""
+        present = self.batch * self.directions * -(-self.channels // width) * warps
+        return count_segments(self.tokens, present, MULTIPROCESSORS)
 
 
 @dataclass(frozen=True)
@@ -106,43 +124,53 @@ class Cost:
         return max(self.bounds(gpu).values())
 
 
-def fused_forward(layer: Layer, tiling: Blocks = BLOCKS) -> Cost:
-    """Estimate our kernels' forward: a pass for the states of the segments, the carry, and a pass for the outputs.
+def fused_forward(layer: Layer, settings: ScanSettings = SETTINGS) -> Cost:
+    """Estimate our kernels' forward in training: with several segments, first a pass for what each adds to the state.
 
     Args:
         layer: Sizes of the scan.
-        tiling: Sizes of the kernels' work.
+        settings: Sizes of the kernels' work.
     """
     item, wide, narrow = layer.itemsize, layer.per_channel, layer.per_state
-    segments = -(-layer.tokens // tiling.segment_length(layer.tokens))
+    segments = layer.segments(settings.forward_channels, settings.forward_warps)
     passes = 1 if segments == 1 else 2
     orders = passes * layer.directions * layer.tokens * 4
-    states = _state_bytes(layer, segments) * (2 if segments == 1 else 4)  # written, carried on (read, written), read
-    # Every pass reads u, dt and B; the last one also reads C and writes y.
-    moved = item * (passes * (2 * wide + narrow) + narrow + wide) + orders + states
-    return Cost(moved, passes * wide * layer.d_state)
+    kept = _state_bytes(layer, -(-layer.tokens // KEPT) - 1)
+    # Each pass reads u, dt and B. The last one also reads C, and writes y, which has been filled with zeros.
+    moved = item * (passes * (wide + narrow + layer.per_rank) + narrow + 2 * wide) + orders + kept
+    if segments > 1:
+        moved += _state_bytes(layer, segments) + _state_bytes(layer, segments * (segments - 1) // 2)
+    return Cost(moved, passes * wide * layer.d_state, FORWARD_EXCHANGES * wide * layer.d_state)
 
 
-def fused_backward(layer: Layer, tiling: Blocks = BLOCKS) -> Cost:
-    """Estimate our kernels' backward: states and their gradients at tiles, then all gradients of each tile.
+def fused_backward(layer: Layer, settings: ScanSettings = SETTINGS) -> Cost:
+    """Estimate our kernels' backward: what is read again within a chunk of tokens comes from the cache.
 
     Args:
         layer: Sizes of the scan.
-        tiling: Sizes of the kernels' work.
+        settings: Sizes of the kernels' work.
     """
-    item, wide, narrow = layer.itemsize, layer.per_channel, layer.per_state
-    segments = -(-layer.tokens // tiling.segment_length(layer.tokens))
-    reverses = 1 if segments == 1 else 2
-    tiles = _state_bytes(layer, -(-layer.tokens // tiling.tile))
-    moved: float = item * (2 * wide + narrow) + tiles  # states at tiles
-    moved += reverses * item * (2 * wide + narrow) + tiles + 4 * _state_bytes(layer, segments)  # their gradients
-    moved += item * (3 * wide + 2 * narrow) + 3 * tiles  # read u, dt, dy, B, C and the tiles; write that of A
-    moved += FULL * wide + item * wide  # write du per direction, and ddt
-    # The gradients of B and C come as one partial sum per program, each for a few channels, and are added up then.
-    partial = 2 * FULL * narrow * -(-layer.channels // tiling.channels)
-    moved += 2 * partial + 2 * item * narrow + FULL * wide + item * wide / layer.directions + tiles  # the sums
-    # Sums over a warp's channels for B and C: 5 steps each.
-    return Cost(moved, (1 + reverses + 2) * wide * layer.d_state, 2 * 5 * wide * layer.d_state)
+    item, wide, narrow, low = layer.itemsize, layer.per_channel, layer.per_state, layer.per_rank
+    segments = layer.segments(settings.backward_channels, settings.backward_warps)
+    groups = _groups(layer, settings, segments)
+    # Read u, dy, B, C, dt and the kept states; write du per direction, and the sums over tokens.
+    moved: float = item * (3 * wide + 2 * narrow + low) + _state_bytes(layer, -(-layer.tokens // KEPT) - 1)
+    # The gradients of B, C and dt come per group of blocks of channels: filled with zeros, then read and written for
+    # each block, then read to be added up.
+    blocks = -(-layer.channels // settings.backward_channels)
+    moved += FULL * (2 * groups + 2 * blocks) * (2 * narrow + low) + item * (2 * narrow + low)
+    moved += item * wide * (1 + 1 / layer.directions) + 2 * _state_bytes(layer, segments)  # those of u, A and D
+    exponentials = 2 * wide * layer.d_state
+    if segments > 1:
+        moved += item * (wide + narrow + low) + _state_bytes(layer, segments * (segments + 1) // 2)
+        exponentials += wide * layer.d_state
+    return Cost(moved, exponentials, BACKWARD_EXCHANGES * wide * layer.d_state)
+
+
+def _groups(layer: Layer, settings: ScanSettings, segments: int) -> int:
+    blocks = -(-layer.channels // settings.backward_channels)
+    works = layer.batch * layer.directions * segments * blocks
+    return blocks // largest_group(blocks, works, settings.backward_programs * MULTIPROCESSORS)
 
 
 def permute_forward(layer: Layer) -> Cost:

@@ -13,26 +13,44 @@ def triton_compiler():
 
 @pytest.mark.usefixtures('triton_compiler')
 @pytest.mark.slow
-@pytest.mark.parametrize('capability', [80, 90])
+@pytest.mark.parametrize('capability', [80, 90, 100])
 @pytest.mark.parametrize('dtype', ['float32', 'float16', 'bfloat16'])
-def test_kernels_compile_for_gpus(capability, dtype):
-    reports = compiler_report.compile_report(capability, dtype)
+@pytest.mark.parametrize('rank', [0, 12])
+def test_kernels_compile_for_gpus_and_spill_nothing(capability, dtype, rank):
+    reports = compiler_report.compile_report(capability, dtype, rank=rank)
 
-    assert [report.kernel for report in reports] == [name for name, *_ in compiler_report.variants(16)]
+    assert [report.kernel for report in reports] == [
+        'forward',
+        'forward: segments',
+        'backward',
+        'backward: segments',
+    ]
     for report in reports:
         assert report.capability == capability
         assert 0 < report.registers <= 255
+        # Here the compiler puts one address into memory, outside the loop over tokens, to fit in more warps.
+        one_address = (report.kernel, capability, rank) == ('forward: segments', 90, 0) and dtype != 'float32'
+        assert report.spill_bytes == (8 if one_address else 0), report
         assert report.shared_bytes <= 4096
-        # The widest kernel puts some 40 numbers per lane into local memory; the others none.
-        assert report.spill_bytes <= (192 if report.kernel == 'gradients' else 0), report
-        # Sums over channels for B and C: two of five steps for each of 16 tokens.
-        assert report.exchanges == (160 if report.kernel == 'gradients' else 0), report
+    # One exponential per token, channel and state in each walk; the backward walks forwards first.
+    assert [report.exponentials for report in reports] == [1, 1, 2, 1]
+    # Half-precision step sizes of every channel get a layout with longer sums over channels.
+    long_sums = rank == 0 and dtype != 'float32'
+    assert [report.exchanges for report in reports] == [8, 0, 140 if long_sums else 72, 4]
 
 
 @pytest.mark.usefixtures('triton_compiler')
 @pytest.mark.slow
-def test_kernels_compile_for_other_state_sizes():
-    assert len(compiler_report.compile_report(90, 'float32', d_state=5)) == 7
+def test_kernels_compile_for_other_sizes():
+    """Widths that are no powers of two, a wide projection, and tokens in scan order."""
+    for report in compiler_report.compile_report(90, 'bfloat16', d_state=5, rank=48, spatial=False):
+        assert report.registers <= 255
+
+
+def test_loops_are_cut_out_of_a_kernel():
+    ptx = '\n'.join(['$L1:', 'a', '$L2:', 'ex2', '@%p1 bra $L2;', '$L3:', 'b', '@%p2 bra $L3;', 'bra.uni $L1;', 'c'])
+
+    assert compiler_report._innermost_loops(ptx) == ['$L2:\nex2', '$L3:\nb']
 
 
 def test_report_is_refused_in_the_interpreter(monkeypatch):

@@ -45,15 +45,17 @@ def test_bytes_of_the_permuting_forward_by_hand() -> None:
 
 
 def test_one_segment_needs_one_pass() -> None:
-    short, long = Layer(64, 32, d_state=1), Layer(128, 32, d_state=1)
+    one, several = Layer(196, 768, batch=128), Layer(16384, 192)
+    wide = one.per_channel * 16
 
-    assert fused_forward(short).exponentials == 64 * 32 * 4
-    assert fused_forward(long).exponentials == 2 * 128 * 32 * 4
+    assert (fused_forward(one).exponentials, fused_backward(one).exponentials) == (wide, 2 * wide)
+    wide = several.per_channel * 16
+    assert (fused_forward(several).exponentials, fused_backward(several).exponentials) == (2 * wide, 3 * wide)
 
 
 @pytest.mark.parametrize('estimate', ALL)
-def test_cost_is_linear_in_the_batch(estimate) -> None:
-    one, two = (estimate(Layer(4096, 96, batch=batch)) for batch in (1, 2))
+def test_cost_is_linear_in_the_batch_where_no_scan_is_cut(estimate) -> None:
+    one, two = (estimate(Layer(784, 96, batch=batch)) for batch in (256, 512))
 
     assert two.bytes == pytest.approx(2 * one.bytes, rel=0.01)
     assert two.exponentials == 2 * one.exponentials

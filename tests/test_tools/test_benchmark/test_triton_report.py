@@ -12,7 +12,7 @@ def report(tool, monkeypatch):
     monkeypatch.setattr(
         module,
         'compile_report',
-        lambda capability, dtype, d_state: [KernelReport(f'scan {dtype}', capability, 80, 4, 2, d_state)],
+        lambda capability, dtype, d_state, rank: [KernelReport(f'scan {dtype}', capability, 80, 4, 2, 1.0, rank + 0.5)],
     )
     monkeypatch.setattr(module, 'fused_table', lambda capability, dtype: f'merge {dtype} {capability}')
     return module
@@ -23,15 +23,15 @@ def test_there_are_two_tables_per_gpu(report, capsys):
     first, around, second, _ = capsys.readouterr().out.strip().split('\n\n')
     assert around.splitlines()[0] == 'around the scan, sm_80: float32'
     assert around.splitlines()[-1] == 'merge float32 80'
-    assert first.splitlines()[0] == 'compiled for sm_80: float32, N = 16'
-    assert second.splitlines()[0] == 'compiled for sm_90: float32, N = 16'
-    assert first.splitlines()[-1].split() == ['scan', 'float32', '80', '4', '2', '16']
+    assert first.splitlines()[0] == 'compiled for sm_80: float32, N = 16, R = 12'
+    assert second.splitlines()[0] == 'compiled for sm_90: float32, N = 16, R = 12'
+    assert first.splitlines()[-1].split() == ['scan', 'float32', '80', '4', '2', '1', '12.5']
 
 
 def test_what_is_compiled_can_be_chosen(report, capsys):
-    report.main(['--capability', '75', '--dtype', 'bfloat16', '--d-state', '4'])
+    report.main(['--capability', '75', '--dtype', 'bfloat16', '--d-state', '4', '--rank', '0'])
     text = capsys.readouterr().out
-    assert text.startswith('compiled for sm_75: bfloat16, N = 4')
+    assert text.startswith('compiled for sm_75: bfloat16, N = 4, R = 0')
     assert 'scan bfloat16' in text
 
 
@@ -39,6 +39,12 @@ def test_no_states_are_refused(report, capsys):
     with pytest.raises(SystemExit):
         report.main(['--d-state', '0'])
     assert '--d-state wants a positive number, got 0' in capsys.readouterr().err
+
+
+def test_negative_ranks_are_refused(report, capsys):
+    with pytest.raises(SystemExit):
+        report.main(['--rank', '-1'])
+    assert '--rank wants 0 or a positive number, got -1' in capsys.readouterr().err
 
 
 def test_without_a_compiler_it_says_why(tool, monkeypatch, capsys):
