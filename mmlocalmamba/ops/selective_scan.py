@@ -11,6 +11,7 @@ from .autocast import outside_autocast
 from .backends import backend_for, load_backend, takes_factors
 from .registration import register_operation
 from .scan_inputs import ScanInputs, check_kept_states
+from .scan_tuning import fastest_backend
 
 
 def local_selective_scan(inputs: ScanInputs, backend: str | None = None) -> Tensor:
@@ -65,9 +66,11 @@ def local_selective_scan(inputs: ScanInputs, backend: str | None = None) -> Tens
         inputs = inputs._replace(u=u, dt=dt, B=B, C=C)
     inputs.check()
     inputs = inputs._replace(num_tokens=inputs.map_tokens)
+    keep_states = torch.is_grad_enabled() and any(x.requires_grad for x in inputs if isinstance(x, Tensor))
+    if backend is None and not torch.compiler.is_compiling():
+        backend = fastest_backend(inputs, keep_states)
     if not takes_factors(inputs.u.device, backend):
         inputs = multiply_out(inputs)
-    keep_states = torch.is_grad_enabled() and any(x.requires_grad for x in inputs if isinstance(x, Tensor))
     with outside_autocast(inputs.u.device.type):
         return _selective_scan(*inputs, keep_states, backend or '')[0]
 

@@ -1,7 +1,8 @@
 """Hooks for MMEngine's Runner."""
 
 from .iteration_seed import IterationSeedHook
+from .kernel_tuning import KernelTuningHook
 from .non_finite import NonFiniteHook
 from .num_classes import NumClassesHook
 
-__all__ = ['IterationSeedHook', 'NonFiniteHook', 'NumClassesHook']
+__all__ = ['IterationSeedHook', 'KernelTuningHook', 'NonFiniteHook', 'NumClassesHook']

@@ -157,6 +157,17 @@ def _choose(device: torch.device, name: str) -> str:
     raise RuntimeError(f'no scan back end can run on {str(device)!r}. ' + ' '.join(reasons))
 
 
+@lru_cache(maxsize=64)
+def interchangeable_backends(device: torch.device) -> tuple[str, ...]:
+    """Give the fast back ends that could scan in place of the device's own, which comes first; it alone if forced."""
+    chosen = backend_for(device)
+    if chosen in _SLOW or os.environ.get(ENVIRONMENT_VARIABLE, 'auto') not in ('', 'auto'):
+        return (chosen,)
+    others = [name for name in AUTO_ORDER.get(device.type, _ANYWHERE) if name not in (chosen, *_SLOW)]
+    usable = (n for n in others if load_backend(n).why_not(device.type) is None and _disagreement(n, device) is None)
+    return (chosen, *usable)
+
+
 def _disagreement(name: str, device: torch.device) -> str | None:
     """Try a kernel on a device it has not been tried on; what is wrong, if anything."""
     if name not in _CHECKED or device.type not in _CHECKED_DEVICES:
