@@ -1,12 +1,13 @@
 # make demo   set up, generate the demo data, train a small Mask R-CNN on it, evaluate it and draw its predictions
 # make demo-seg  the same with UperNet on semantic masks
 # make demo-search  search scan directions on generated textures, train what was found and a fixed model, draw both
-# make test   set up, lint, check the types, run the tests
+# make test   set up, lint, check the types, run the tests and the examples in docstrings and pages
 # make test-openmmlab   run the tests with the original OpenMMLab packages and an older PyTorch, in .venv-openmmlab
 # make smoke-openmmlab  run a handful of them there
 # make setup  only set up: everything goes into .venv; a second run skips what is up to date
+# make wheel  build the wheel for this platform in build/wheel; an unchanged kernel library is not compiled again
 # make lint   format and lint, fixing what can be fixed
-# make clean  remove what the other targets made, except .venv and .venv-openmmlab
+# make clean  remove what the other targets made, except .venv, .venv-openmmlab and what their installations need
 #
 # PYTHON=python3.12 chooses the interpreter, TORCH="torch==2.9.1 torchvision==0.24.1" other versions, and TORCH_OPENMMLAB
 # those in .venv-openmmlab ("torch==2.14.1 torchvision==0.29.1 numpy==2.2.6" works too). FAMILY=openmmlab makes any target
@@ -16,27 +17,30 @@ PYTHON ?= python3
 TORCH ?= torch==2.14.1 torchvision==0.29.1
 TORCH_OPENMMLAB ?= torch==2.4.1 torchvision==0.19.1 numpy==1.26.4
 
+CSRC := $(wildcard mmlocalmamba/ops/csrc/*.h mmlocalmamba/ops/csrc/*.cpp)
+BUILD_FILES := setup.py pyproject.toml mmlocalmamba/version.py mmlocalmamba/ops/backends/cpu/fingerprint.py $(CSRC)
+WHEEL := build/wheel/.ready
+
 ifeq ($(FAMILY),openmmlab)
-# An editable installation's C++ scan lies in the source tree, which has room for that of one PyTorch: this environment gets
-# the source distribution instead.
+# The wheel serves every Python and every PyTorch. Testing it here tests what users install.
 override TORCH := $(TORCH_OPENMMLAB)
 VENV := .venv-openmmlab
 MM_PACKAGES := requirements/openmmlab.txt
-PACK := rm -rf $(VENV)/sdist && $(VENV)/bin/python setup.py -q sdist --dist-dir $(VENV)/sdist
-PACKAGE := --no-cache-dir $(VENV)/sdist/*.tar.gz
-SOURCES := $(shell find mmlocalmamba -name '*.py' -o -name '*.json' -o -path '*/csrc/*') MANIFEST.in
+PACKAGE := --force-reinstall build/wheel/*.whl
+PACKAGE_FILES := $(WHEEL)
 else
 VENV := .venv
 MM_PACKAGES := requirements/mminstall.txt
-PACK := true
-PACKAGE := -e .
-SOURCES := mmlocalmamba/version.py $(wildcard mmlocalmamba/ops/csrc/*)
+PACKAGE := --editable .
+PACKAGE_FILES := $(BUILD_FILES)
 endif
 BIN := $(VENV)/bin
 EMPTY :=
-READY := $(VENV)/.ready-$(subst =,,$(subst $(EMPTY) ,-,$(TORCH)))
+VERSIONS := $(subst =,,$(subst $(EMPTY) ,-,$(TORCH)))
+PACKAGES_READY := $(VENV)/.packages-$(VERSIONS)
+READY := $(VENV)/.ready-$(VERSIONS)
 
-.PHONY: demo demo-seg demo-search test test-openmmlab smoke-openmmlab pytest setup lint clean
+.PHONY: demo demo-seg demo-search test test-openmmlab smoke-openmmlab pytest doctest setup wheel lint clean
 
 setup: $(READY)
 
@@ -47,17 +51,34 @@ $(VENV)/bin/python:
 
 # opencv-python and opencv-python-headless come as dependencies of the mm packages and overwrite each other's files. The
 # headless one must come last: the other one needs libGL, which a bare machine does not have.
-$(READY): setup.py $(wildcard requirements/*.txt) $(SOURCES) | $(VENV)/bin/python
-	@rm -f $(VENV)/.ready*
+$(PACKAGES_READY): $(wildcard requirements/*.txt) | $(VENV)/bin/python
+	@rm -f $(VENV)/.packages* $(VENV)/.ready*
 	@echo "==> 2/3 PyTorch, MMDetection, MMSegmentation and what they need"
-	$(BIN)/pip install -r requirements/build.txt -r requirements/runtime.txt -r $(MM_PACKAGES) -r requirements/tests.txt $(TORCH)
+	$(BIN)/pip install -r requirements/runtime.txt -r $(MM_PACKAGES) -r requirements/tests.txt $(TORCH)
 	$(BIN)/pip install --force-reinstall --no-deps $$(grep -h '^opencv-python-headless' $(MM_PACKAGES))
-	@echo "==> 3/3 mmlocalmamba and its C++ scan, which takes a minute or two: see $(VENV)/build.log"
-	@$(PACK)
-	@$(BIN)/pip install -v --no-build-isolation --no-deps $(PACKAGE) > $(VENV)/build.log 2>&1 || (tail -n 40 $(VENV)/build.log; exit 1)
-	@grep -A 1 'mmlocalmamba: the C++ scan' $(VENV)/build.log || true
+	@touch $@
+
+# pip shows a build's notices only if it is asked to, among much else.
+PIP_QUIETLY = pip() { $(BIN)/pip "$$@" > $(VENV)/build.log 2>&1 || { tail -n 40 $(VENV)/build.log; return 1; }; \
+	grep -A 1 'mmlocalmamba: the C++ kernel library' $(VENV)/build.log || true; }; pip
+
+$(READY): $(PACKAGES_READY) $(PACKAGE_FILES)
+	@echo "==> 3/3 mmlocalmamba and its C++ kernel library: see $(VENV)/build.log"
+	@$(PIP_QUIETLY) install -v --no-deps $(PACKAGE)
 	$(BIN)/python -m mmlocalmamba.compat enable
 	$(BIN)/python tools/doctor.py
+	@touch $@
+
+wheel: $(WHEEL)
+
+# Folders are listed too: one that a file was deleted from is newer than the wheel.
+$(WHEEL): $(BUILD_FILES) README.md model-index.yml $(shell find mmlocalmamba configs tools -name __pycache__ -prune -o \
+		-name .mim -prune -o \( -type d -o -name '*.py' -o -name '*.sh' -o -name '*.json' -o -name '*.yml' \) -print) \
+		| $(VENV)/bin/python
+	@echo "==> the wheel, in build/wheel: see $(VENV)/build.log"
+	@rm -rf build/wheel
+	@$(PIP_QUIETLY) wheel -v --no-deps --wheel-dir build/wheel .
+	@ls build/wheel
 	@touch $@
 
 # Such small tensors gain nothing from a second thread, and lose much where other work has the other core.
@@ -91,8 +112,9 @@ demo-search: $(READY)
 test: $(READY)
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
+	$(BIN)/clang-format --dry-run --Werror $(CSRC)
 	$(BIN)/mypy
-	$(MAKE) pytest
+	$(MAKE) pytest doctest
 
 TESTS := tests
 
@@ -100,12 +122,19 @@ TESTS := tests
 pytest: $(READY)
 	cd $(VENV) && OMP_NUM_THREADS=1 bin/pytest -n 2 --durations=10 $(addprefix $(CURDIR)/,$(TESTS))
 
+# Those of the installed package, and of the pages. mmcv_ext.py is no module of ours: it answers to any name, pytest's too.
+doctest: $(READY)
+	cd $(VENV) && package="$$(bin/python -c 'import mmlocalmamba; print(*mmlocalmamba.__path__)')" && OMP_NUM_THREADS=1 \
+		bin/pytest --doctest-modules --doctest-glob='*.md' --ignore="$$package/compat/mmcv_ext.py" "$$package" \
+		$(CURDIR)/docs $(CURDIR)/README.md
+
 test-openmmlab:
 	$(MAKE) FAMILY=openmmlab pytest
 
 ONE_STEP := tests/test_configs/test_one_step.py::test_a_config_trains_and_is_evaluated
-SMOKE_TESTS := tests/test_registry.py tests/test_compat tests/test_ops/test_cpu.py tests/test_models/test_weights/test_loading.py \
-	tests/test_tools/test_train.py $(ONE_STEP)[mask_rcnn_localvmamba_t_1x.py] $(ONE_STEP)[upernet_localvim_t_160k_ade20k.py]
+SMOKE_TESTS := tests/test_registry.py tests/test_compat tests/test_packaging.py tests/test_ops/test_cpu.py \
+	tests/test_ops/test_library.py tests/test_models/test_weights/test_loading.py tests/test_tools/test_train.py \
+	$(ONE_STEP)[mask_rcnn_localvmamba_t_1x.py] $(ONE_STEP)[upernet_localvim_t_160k_ade20k.py]
 
 smoke-openmmlab:
 	$(MAKE) FAMILY=openmmlab pytest TESTS="$(SMOKE_TESTS)"
@@ -113,6 +142,7 @@ smoke-openmmlab:
 lint: $(READY)
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
+	$(BIN)/clang-format -i $(CSRC)
 
 clean:
 	rm -rf build dist *.egg-info data/shapes $(DEMO_DIR) $(SEG_DEMO_DIR) $(SEARCH_DEMO_DIR) .pytest_cache .mypy_cache .ruff_cache .hypothesis

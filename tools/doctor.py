@@ -5,18 +5,21 @@ Ends with status 1 if something is missing or broken that training needs, else w
 
 from __future__ import annotations
 
+import os
 import platform
 import shutil
 import sys
 from collections.abc import Callable, Iterator
 from importlib import import_module
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError, requires, version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parents[1]
+"""A source tree, or the folder .mim of an installed package."""
 INSTALL_TORCH = 'pip install torch torchvision'
-INSTALL_SELF = f'pip install -e {ROOT} --no-build-isolation'
+INSTALL_COMPILER = 'apt-get install g++ (macOS: xcode-select --install; Windows: the C++ build tools of Visual Studio)'
 FAMILIES = {
     'mmengine': ('onedl-mmengine', 'mmengine'),
     'mmcv': ('onedl-mmcv', 'mmcv', 'mmcv-lite'),
@@ -42,22 +45,37 @@ def installed(name: str) -> str | None:
         return None
 
 
-def requirements() -> Path:
-    """Return the list of the mm packages to install: OpenMMLab's if only those are here, else OneDL's kept-up forks."""
+def install_self() -> str:
+    """Return the line that installs this package from its sources, again if it is installed."""
+    source = ROOT if (ROOT / 'setup.py').is_file() else 'CHECKOUT  (a clone of mmlocalmamba)'
+    package = find_spec('mmlocalmamba')
+    if package is None:
+        return f'pip install -e {source}'
+    in_place = ROOT in Path(package.origin or '').parents and (ROOT / 'setup.py').is_file()
+    return f'pip install --no-deps {"-e" if in_place else "--force-reinstall"} {source}'
+
+
+def family() -> str:
+    """Return the name of the list of mm packages to install: OpenMMLab's if only those are here, else OneDL's forks."""
     forks = any(installed(fork) for fork, *_ in FAMILIES.values())
     originals = any(installed(name) for _, *names in FAMILIES.values() for name in names)
-    return ROOT / 'requirements' / ('openmmlab.txt' if originals and not forks else 'mminstall.txt')
+    return 'openmmlab' if originals and not forks else 'mminstall'
 
 
 def install_mm() -> str:
     """Return the line that installs the mm packages."""
-    return f'pip install -r {requirements()}'
+    file = ROOT / 'requirements' / f'{family()}.txt'
+    return f'pip install -r {file}' if file.is_file() else f"pip install 'mmlocalmamba[{family()}]'"
 
 
 def install_cv2() -> str:
     """Return the line that puts the OpenCV without libGL over the other one."""
-    lines = requirements().read_text(encoding='utf-8').splitlines()
-    headless = next(line for line in lines if line.startswith('opencv-python-headless'))
+    file = ROOT / 'requirements' / f'{family()}.txt'
+    if file.is_file():
+        lines = file.read_text(encoding='utf-8').splitlines()
+    else:
+        lines = [line for line in requires('mmlocalmamba') or [] if line.endswith(f'extra == "{family()}"')]
+    headless = next(line.split(';')[0] for line in lines if line.startswith('opencv-python-headless'))
     return f'pip install --force-reinstall --no-deps {headless}'
 
 
@@ -89,12 +107,44 @@ def check_torch() -> Iterator[Finding]:
         yield Finding('CUDA', f'no GPU seen (torch was built for CUDA {torch.version.cuda or "none"})')
 
 
+def compiler() -> str | None:
+    """Return the C++ compiler that setup.py would take."""
+    return os.environ.get('CXX') or next(filter(None, map(shutil.which, ('c++', 'g++', 'clang++', 'cl'))), None)
+
+
 def check_compiler() -> Iterator[Finding]:
-    """Report the compilers that build the C++ scan and CUDA operators."""
-    compiler = shutil.which('c++') or shutil.which('g++') or shutil.which('clang++') or shutil.which('cl')
-    advice = 'optional, builds the fast CPU scan: apt-get install g++ (macOS: xcode-select --install)'
-    yield Finding('C++ compiler', compiler or 'none', None if compiler else advice)
+    """Report the compilers that build the kernel library and CUDA operators."""
+    found = compiler()
+    advice = f'optional, builds the fast kernels for the CPU: {INSTALL_COMPILER}'
+    yield Finding('C++ compiler', found or 'none', None if found else advice)
     yield Finding('nvcc', shutil.which('nvcc') or 'none')
+
+
+def check_library() -> Iterator[Finding]:
+    """Report the kernel library for the CPU: whether it is built and fits, and what it computes with."""
+    import torch
+
+    from mmlocalmamba.ops.backends.cpu.library import BrokenLibraryError, MissingLibraryError, library
+
+    fix = install_self() if compiler() else f'{INSTALL_COMPILER}, then {install_self()}'
+    try:
+        kernels = library()
+    except MissingLibraryError:
+        yield Finding('kernel library', 'not built: on the CPU, slow PyTorch code runs in its place', fix)
+        return
+    except BrokenLibraryError as error:
+        yield Finding('kernel library', str(error), fix, fatal=True)
+        return
+    yield Finding('kernel library', str(kernels.path))
+    fastest, *others = kernels.instruction_sets()
+    yield Finding('  instructions', f'{fastest}' + (f' (also here: {", ".join(others)})' if others else ''))
+    if kernels.runtime is None:
+        yield Finding(
+            '  OpenMP', 'none in this PyTorch: the kernels run on one thread', f'{INSTALL_TORCH}, with OpenMP'
+        )
+    else:
+        yield Finding('  OpenMP', kernels.runtime)
+        yield Finding('  threads', f'{torch.get_num_threads()} (torch.set_num_threads or OMP_NUM_THREADS changes it)')
 
 
 def check_mm_packages() -> Iterator[Finding]:
@@ -168,6 +218,7 @@ CHECKS: tuple[Callable[[], Iterator[Finding]], ...] = (
     check_python,
     check_torch,
     check_compiler,
+    check_library,
     check_opencv,
     check_mm_packages,
     check_mmcv_operators,
@@ -180,14 +231,14 @@ def main() -> int:
     try:
         import mmlocalmamba
     except ImportError as error:
-        print(f'mmlocalmamba: {error}\n    -> {INSTALL_SELF}')
+        print(f'mmlocalmamba: {error}\n    -> {install_self()}')
         return 1
     print(f'{"mmlocalmamba":14} {mmlocalmamba.__version__}')
     fatal = False
     for check in CHECKS:
         try:
             findings = list(check())
-        except ImportError as error:
+        except (ImportError, RuntimeError) as error:
             findings = [Finding(check.__name__.removeprefix('check_'), str(error), fatal=True)]
         for finding in findings:
             print(f'{"!" if finding.fatal else " "} {finding.name:14} {finding.text}')

@@ -8,9 +8,13 @@ from pathlib import Path
 from mmengine.config import Config, ConfigDict
 
 from mmlocalmamba.compat.torch_load import refuse_unsafe_checkpoints
-from mmlocalmamba.engine.cli import load_config, make_parser, make_runner
+from mmlocalmamba.engine.allocator import keep_freed_memory
+from mmlocalmamba.engine.cli import build_runner, load_config, make_parser
+from mmlocalmamba.engine.data_check import check_data
+from mmlocalmamba.engine.device import fit_launcher, has_accelerator, start_process_group
+from mmlocalmamba.engine.hooks import LoadedWeightsHook
 from mmlocalmamba.engine.log import forward_log
-from mmlocalmamba.engine.preflight import check_data, check_file
+from mmlocalmamba.engine.weight_check import check_file
 
 
 def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -68,12 +72,8 @@ def use_tta(cfg: Config) -> None:
     cfg.model = ConfigDict(**cfg.tta_model, module=cfg.model)
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """Check the data and the checkpoint, then evaluate."""
-    args = parse_args(arguments)
-    forward_log()
-    refuse_unsafe_checkpoints()
-    cfg = load_config(args)
+def prepare(cfg: Config, args: argparse.Namespace) -> None:
+    """Apply what the command line and the device ask for."""
     cfg.load_from, cfg.resume = args.checkpoint, False
     if args.show or args.show_dir:
         draw_predictions(cfg, args)
@@ -81,9 +81,27 @@ def main(arguments: list[str] | None = None) -> None:
         save_predictions(cfg, args.out)
     if args.tta:
         use_tta(cfg)
+    fit_launcher(cfg)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Load and prepare the config, check the data and the checkpoint, then evaluate."""
+    args = parse_args(arguments)
+    forward_log()
+    refuse_unsafe_checkpoints()
+
+    cfg = load_config(args)
+    prepare(cfg, args)
+
     check_data(cfg, ['test'])
     check_file('checkpoint', args.checkpoint)
-    make_runner(cfg).test()
+
+    if not has_accelerator():
+        keep_freed_memory()
+    start_process_group(cfg.launcher)
+    runner = build_runner(cfg)
+    runner.register_hook(LoadedWeightsHook(complete=True))
+    runner.test()
 
 
 if __name__ == '__main__':

@@ -7,9 +7,13 @@ import argparse
 from mmengine.config import Config
 
 from mmlocalmamba.compat.torch_load import refuse_unsafe_checkpoints
-from mmlocalmamba.engine.cli import fit_to_device, load_config, make_parser, make_runner, scale_learning_rate, use_amp
+from mmlocalmamba.engine.allocator import keep_freed_memory
+from mmlocalmamba.engine.cli import build_runner, load_config, make_parser, scale_learning_rate
+from mmlocalmamba.engine.data_check import check_data
+from mmlocalmamba.engine.device import fit_launcher, fit_precision, has_accelerator, start_process_group, use_amp
+from mmlocalmamba.engine.hooks import LoadedWeightsHook
 from mmlocalmamba.engine.log import forward_log
-from mmlocalmamba.engine.preflight import check_data, check_weights, starting_point
+from mmlocalmamba.engine.weight_check import check_weights, starting_point
 
 
 def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -36,21 +40,34 @@ def set_resume(cfg: Config, resume: str | None) -> None:
         cfg.load_from = None if resume == 'auto' else resume
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """Check the data and the weights, then train."""
-    args = parse_args(arguments)
-    forward_log()
-    refuse_unsafe_checkpoints()
-    cfg = load_config(args)
+def prepare(cfg: Config, args: argparse.Namespace) -> None:
+    """Apply what the command line and the device ask for."""
     set_resume(cfg, args.resume)
     if args.amp:
         use_amp(cfg)
     if args.auto_scale_lr:
         scale_learning_rate(cfg)
+    fit_precision(cfg)
+    fit_launcher(cfg)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Load and prepare the config, check what it asks for, then train."""
+    args = parse_args(arguments)
+    forward_log()
+    refuse_unsafe_checkpoints()
+
+    cfg = load_config(args)
+    prepare(cfg, args)
+
     check_data(cfg, ['train', 'val'])
     check_weights(cfg)
-    fit_to_device(cfg)
-    runner = make_runner(cfg)
+
+    if not has_accelerator():
+        keep_freed_memory()
+    start_process_group(cfg.launcher)
+    runner = build_runner(cfg)
+    runner.register_hook(LoadedWeightsHook(complete=bool(cfg.get('resume'))))
     runner.logger.info(starting_point(cfg))
     runner.train()
 

@@ -1,5 +1,6 @@
-"""Bridges two gaps between the mm packages and today's torch.
+"""Bridges gaps between the mm packages, today's torch and this package.
 
+- :mod:`~mmlocalmamba.compat.config_names`: our configs' names in ``_base_`` (:func:`install`).
 - :mod:`~mmlocalmamba.compat.mmcv_ext`: mmcv's compiled operators, where they are missing (:func:`install`).
 - :mod:`~mmlocalmamba.compat.torch_load`: checkpoints of MMEngine under ``torch.load(weights_only=True)``.
 """
@@ -8,13 +9,17 @@ import logging
 import sys
 from importlib.util import find_spec
 
-from . import finder
+from . import config_names, finder
 
 EXPLICIT_WAY = 'python -m mmlocalmamba.compat enable'
 
 
 def install() -> None:
-    """Let ``mmcv._ext`` be found; warns if mmdet was imported before and has already bound functions that raise."""
+    """Let ``mmcv._ext`` and our configs be found.
+
+    Warns if mmdet was imported before and has already bound functions that raise.
+    """
+    config_names.install()
     if finder.install() and 'mmdet.structures' in sys.modules and 'mmcv._ext' not in sys.modules:
         logging.getLogger('mmlocalmamba').warning(
             'mmdet was imported before mmlocalmamba, and without the compiled operators of mmcv: its operators will '

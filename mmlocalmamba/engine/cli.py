@@ -4,19 +4,11 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-import torch
 from mmengine.config import Config, DictAction
-from mmengine.device import is_cuda_available, is_musa_available, is_npu_available
-from mmengine.logging import print_log
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
-
-from .allocator import keep_freed_memory
-from .preflight import apply_pretrained
 
 
 def make_parser(description: str) -> argparse.ArgumentParser:
@@ -62,35 +54,6 @@ def load_config(args: argparse.Namespace) -> Config:
     return cfg
 
 
-def use_amp(cfg: Config) -> None:
-    """Turn automatic mixed precision on, as ``--amp`` asks for.
-
-    Raises:
-        ValueError: If there is no accelerator: MMEngine's mixed precision does not run on the CPU.
-    """
-    if not has_accelerator():
-        raise ValueError('--amp needs a GPU, and PyTorch sees none here: leave it out to train in float32 on the CPU')
-    cfg.optim_wrapper.type = 'AmpOptimWrapper'
-    cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
-
-
-def fit_to_device(cfg: Config) -> None:
-    """Let a config that trains in mixed precision run where there is only a CPU: in float32, and the log says so."""
-    wrapper = cfg.get('optim_wrapper')
-    if has_accelerator() or not isinstance(wrapper, Mapping) or wrapper.get('type') != 'AmpOptimWrapper':
-        return
-    settings: dict[str, Any] = {
-        key: value for key, value in wrapper.items() if key not in ('loss_scale', 'dtype', 'use_fsdp')
-    }
-    cfg.optim_wrapper = {**settings, 'type': 'OptimWrapper'}
-    print_log('No GPU: the config asks for mixed precision, this run uses float32 on the CPU.', logger='current')
-
-
-def has_accelerator() -> bool:
-    """Tell whether MMEngine can train in mixed precision here."""
-    return is_cuda_available() or is_npu_available() or is_musa_available()
-
-
 def scale_learning_rate(cfg: Config) -> None:
     """Scale the learning rate with the total batch size, as ``--auto-scale-lr`` asks for.
 
@@ -104,44 +67,25 @@ def scale_learning_rate(cfg: Config) -> None:
     cfg.auto_scale_lr.enable = True
 
 
-def join_processes(cfg: Config) -> None:
-    """Let several processes run together where there is only a CPU: MMEngine's own launchers always take a GPU.
+def apply_pretrained(cfg: Config, pretrained: str | None) -> None:
+    """Make the backbone start from a checkpoint: what ``--cfg-options pretrained=<file or URL>`` does.
+
+    Configs name their weights in the top-level variable ``pretrained``. It is used while the file is read, so that an
+    option given later would change the variable and nothing else; this puts it where the model looks.
+
+    Args:
+        cfg: The whole config, changed in place.
+        pretrained: File or URL; None for no weights.
 
     Raises:
-        ValueError: If a launcher other than 'pytorch' is asked for without a GPU.
+        KeyError: If the config has no ``model.backbone``.
     """
-    if cfg.launcher == 'none' or has_accelerator():
-        return
-    if cfg.launcher != 'pytorch':
-        raise ValueError(
-            f'--launcher {cfg.launcher} needs GPUs, and PyTorch sees none here; --launcher pytorch does not'
-        )
-    if not torch.distributed.is_initialized():
-        torch.distributed.init_process_group('gloo')
-    if _spare_sync_bn(cfg.get('model')):
-        print_log('No GPU: SyncBN becomes BN, whose statistics are those of each process alone.', logger='current')
-    wrapper = {
-        'type': 'MMDistributedDataParallel',
-        'device_ids': None,  # MMEngine's default is a GPU
-        'broadcast_buffers': False,
-        'find_unused_parameters': cfg.get('find_unused_parameters', False),
-    }
-    cfg.model_wrapper_cfg = {**wrapper, **(cfg.get('model_wrapper_cfg') or {})}
+    if 'backbone' not in cfg.get('model', {}):
+        raise KeyError(f'pretrained={pretrained!r} was given, but the config has no model.backbone to load it into')
+    cfg.pretrained = pretrained
+    cfg.model.backbone.init_cfg = None if pretrained is None else {'type': 'Pretrained', 'checkpoint': pretrained}
 
 
-def _spare_sync_bn(node: Any) -> bool:
-    """Put BN in the place of SyncBN, which has no implementation for CPUs; tell whether there was any."""
-    values = node.values() if isinstance(node, dict) else node if isinstance(node, list) else ()
-    found = [_spare_sync_bn(value) for value in values]
-    if isinstance(node, dict) and node.get('type') == 'SyncBN':
-        node['type'] = 'BN'
-        return True
-    return any(found)
-
-
-def make_runner(cfg: Config) -> Runner:
-    """Build MMEngine's Runner, or the one that ``runner_type`` names; where there is only a CPU, keep freed memory."""
-    if not has_accelerator():
-        keep_freed_memory()
-    join_processes(cfg)
+def build_runner(cfg: Config) -> Runner:
+    """Build MMEngine's Runner, or the one that ``runner_type`` names."""
     return RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)

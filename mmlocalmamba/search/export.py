@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -35,7 +36,7 @@ def top_directions(blocks: Sequence[Mapping[str, float]], count: int = TOP_K) ->
         For each block, its directions in canonical order: h, v, then windows by size, each before its flip.
 
     Raises:
-        ValueError: If a block has fewer candidates than ``count``.
+        ValueError: If a block has fewer candidates than ``count``, or a probability that is not finite.
 
     Example:
         >>> top_directions([{'h': 0.1, 'h_flip': 0.2, 'w2': 0.4, 'v': 0.3}], 2)
@@ -46,6 +47,12 @@ def top_directions(blocks: Sequence[Mapping[str, float]], count: int = TOP_K) ->
             raise ValueError(
                 f'cannot choose {count} directions in block {index}, which has {len(block)} candidates '
                 f'({", ".join(block)}): choose at least 1 and at most all of them'
+            )
+        broken = [name for name, value in block.items() if not math.isfinite(value)]
+        if broken:
+            raise ValueError(
+                f'the probabilities of {", ".join(broken)} in block {index} are not finite: the search has diverged, '
+                'so choose from an earlier checkpoint'
             )
     return tuple(canonical_order(sorted(block, key=block.__getitem__, reverse=True)[:count]) for block in blocks)
 

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
+import os
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from mmengine.dist import is_main_process, master_only
 from mmengine.hooks import Hook
+from mmengine.logging import print_log
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from torch import nn
 
+from mmlocalmamba.engine.main_process import on_main_process
 from mmlocalmamba.registry import HOOKS
 
 from .supernet import candidates, probabilities, set_num_sampled
@@ -26,7 +30,8 @@ class DirectionSearchHook(Hook):
 
     ``<work_dir>/directions_log.jsonl`` gets one JSON object per line: ``iter``, ``epoch`` and ``probabilities``, one
     dict of direction to probability per block. It is written before training, every ``interval`` iterations and after
-    training; resuming goes on with the same file, less what lies after the resumed iteration.
+    training; resuming goes on with the same file, less what lies after the resumed iteration. A last line that a killed
+    run wrote half is dropped. The main process writes; if it cannot, every process raises.
     ``tools/analysis/plot_directions.py`` draws it. The log shows the mean entropy of the blocks, relative to that of
     equal probabilities, under ``search/entropy``.
 
@@ -36,7 +41,10 @@ class DirectionSearchHook(Hook):
             paper does. See :func:`mmlocalmamba.search.set_num_sampled`.
 
     Raises:
-        ValueError: If ``interval`` is not a positive whole number; before training, if the model does not search.
+        ValueError: If ``interval`` is not a positive whole number; before training, if the model does not search, or
+            if a resumed run's file holds anything but records.
+        OSError: From within training, if the file cannot be written.
+        RuntimeError: In the other processes, if the main process failed.
     """
 
     priority = 'NORMAL'
@@ -58,8 +66,7 @@ class DirectionSearchHook(Hook):
             f'Searching the scan directions of {len(names)} blocks, {max(map(len, names))} candidates each at most, '
             f'{sampled} per step'
         )
-        if is_main_process():
-            self._written = _forget_after(Path(runner.work_dir) / LOG_NAME, runner.iter)
+        self._written = on_main_process(partial(_forget_after, Path(runner.work_dir) / LOG_NAME, runner.iter))
         self._write(runner)
 
     def after_train_iter(
@@ -74,21 +81,27 @@ class DirectionSearchHook(Hook):
         """Write the last probabilities down."""
         self._write(runner)
 
-    @master_only
     def _write(self, runner: Runner, iteration: int | None = None) -> None:
-        blocks = probabilities(_bare(runner.model))
         iteration = runner.iter if iteration is None else iteration
-        path = Path(runner.work_dir) / LOG_NAME
         if iteration == self._written:
             return
-        with path.open('a', encoding='utf-8') as file:
-            file.write(json.dumps({'iter': iteration, 'epoch': runner.epoch, 'probabilities': blocks}) + '\n')
+        blocks = probabilities(_bare(runner.model))
+        record = {'iter': iteration, 'epoch': runner.epoch, 'probabilities': blocks}
+        on_main_process(partial(_append, Path(runner.work_dir) / LOG_NAME, record))
         self._written = iteration
         runner.message_hub.update_scalar('train/search/entropy', relative_entropy(blocks))
 
 
 def read_log(path: str | Path) -> list[dict[str, Any]]:
     """Read what :class:`DirectionSearchHook` wrote.
+
+    The last line may be incomplete, if the run was killed while it wrote: it is left out, and the log says so.
+
+    Args:
+        path: A ``directions_log.jsonl``.
+
+    Returns:
+        Its records, oldest first.
 
     Raises:
         FileNotFoundError: If there is no such file.
@@ -98,11 +111,22 @@ def read_log(path: str | Path) -> list[dict[str, Any]]:
     if not path.is_file():
         raise FileNotFoundError(f'{path} is no file: DirectionSearchHook writes {LOG_NAME} in the work dir of a search')
     records = []
-    for number, line in enumerate(path.read_text(encoding='utf-8').splitlines(), 1):
+    # A cut can also leave bytes that are no text.
+    for number, line in enumerate(path.read_text(encoding='utf-8', errors='replace').splitlines(keepends=True), 1):
         try:
             record = json.loads(line)
         except json.JSONDecodeError as error:
-            raise ValueError(f'{path}, line {number}, is not valid JSON: {error}') from error
+            if not line.endswith('\n'):  # only the last line can lack it
+                print_log(
+                    f'{path}, line {number}, is incomplete (the run was killed while it wrote): it is left out',
+                    logger='current',
+                    level=logging.WARNING,
+                )
+                break
+            raise ValueError(
+                f'{path}, line {number}, is not valid JSON: {error}. Remove the line, or move the file away to go on '
+                'without it'
+            ) from error
         if not isinstance(record, dict) or not {'iter', 'probabilities'} <= set(record):
             raise ValueError(f'{path}, line {number}, is no record of DirectionSearchHook: no iter and probabilities')
         records.append(record)
@@ -110,9 +134,12 @@ def read_log(path: str | Path) -> list[dict[str, Any]]:
 
 
 def relative_entropy(blocks: list[dict[str, float]]) -> float:
-    """Average the blocks' entropies, each relative to that of equal probabilities: 1 is undecided, 0 is decided."""
+    """Average the blocks' entropies, each relative to that of equal probabilities: 1 is undecided, 0 is decided.
+
+    It is NaN if a probability is: a search that diverged has not decided.
+    """
     ratios = [
-        -sum(p * math.log(p) for p in block.values() if p > 0) / math.log(len(block))
+        -sum(p * math.log(p) if p > 0 else p for p in block.values()) / math.log(len(block))
         for block in blocks
         if len(block) > 1
     ]
@@ -127,9 +154,21 @@ def _forget_after(path: Path, iteration: int) -> int | None:
     """
     if not path.is_file():
         return None
-    kept = [record for record in read_log(path) if record['iter'] <= iteration and iteration > 0]
-    path.write_text(''.join(json.dumps(record) + '\n' for record in kept), encoding='utf-8')
+    kept = [record for record in read_log(path) if record['iter'] <= iteration] if iteration > 0 else []
+    # The old file stays whole until the new one is.
+    new = path.with_name(f'{path.name}.new')
+    new.write_text(''.join(_line(record) for record in kept), encoding='utf-8')
+    os.replace(new, path)
     return kept[-1]['iter'] if kept else None
+
+
+def _append(path: Path, record: dict[str, Any]) -> None:
+    with path.open('a', encoding='utf-8') as file:
+        file.write(_line(record))
+
+
+def _line(record: dict[str, Any]) -> str:
+    return json.dumps(record) + '\n'
 
 
 def _bare(model: nn.Module) -> nn.Module:

@@ -7,7 +7,7 @@ import pytest
 from mmengine.config import Config
 
 from mmlocalmamba.datasets.shapes import SPLITS, coco_annotation, make_sample, write_shapes
-from mmlocalmamba.engine.cli import fit_to_device
+from mmlocalmamba.engine.device import fit_precision
 
 ROOT = Path(__file__).resolve().parents[2]
 SIZES = ('scale', 'scales', 'crop_size', 'size')
@@ -78,7 +78,7 @@ def one_step_config(small_data, tmp_path, monkeypatch):
             cfg.train_cfg.max_iters = cfg.train_cfg.val_interval = 1
         keep_untrained_predictions(cfg.model.test_cfg)
         spare_proposals(cfg.model)
-        fit_to_device(cfg)
+        fit_precision(cfg)
         return cfg
 
     return load

@@ -8,7 +8,9 @@ from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 
 import mmlocalmamba  # noqa: F401  before mmdet
-from mmlocalmamba.engine.preflight import apply_pretrained, check_data, check_weights
+from mmlocalmamba.engine.cli import apply_pretrained
+from mmlocalmamba.engine.data_check import check_data
+from mmlocalmamba.engine.weight_check import check_weights
 from mmlocalmamba.models import LocalVim, LocalVMamba
 
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs'

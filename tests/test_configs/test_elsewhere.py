@@ -13,7 +13,7 @@ import pytest
 import mmlocalmamba  # noqa: F401  before mmdet
 from mmlocalmamba.compat.startup import enable
 from mmlocalmamba.compat.torch_load import FORCE_SAFE
-from mmlocalmamba.engine.cli import make_runner
+from mmlocalmamba.engine.cli import build_runner
 
 ROOT = Path(__file__).resolve().parents[2]
 SHIPPED = {
@@ -146,7 +146,7 @@ def trained(one_step_config, tmp_path):
         cfg = one_step_config(name)
         cfg.default_hooks.checkpoint = dict(type='CheckpointHook', interval=1, by_epoch=kind == 'det')
         cfg.val_dataloader = cfg.val_cfg = cfg.val_evaluator = None
-        make_runner(cfg).train()
+        build_runner(cfg).train()
         (checkpoint,) = tmp_path.glob('*_1.pth')
         image = next(Path('data/shapes/val').glob('*')).resolve()
         config = tmp_path / 'mine.py'

@@ -8,8 +8,8 @@ from mmengine.config import ConfigDict
 from mmengine.logging import MessageHub
 
 import mmlocalmamba  # noqa: F401
-from mmlocalmamba.engine.cli import make_runner
-from mmlocalmamba.engine.preflight import check_data
+from mmlocalmamba.engine.cli import build_runner
+from mmlocalmamba.engine.data_check import check_data
 
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
 DENSE = sorted(
@@ -24,7 +24,7 @@ DENSE = sorted(
 def test_a_config_trains_and_is_evaluated(name, one_step_config):
     cfg = one_step_config(name)
     check_data(cfg, ['train', 'val', 'test'])
-    runner = make_runner(cfg)
+    runner = build_runner(cfg)
     backbone = runner.model.backbone
     before = {key: value.detach().clone() for key, value in backbone.named_parameters()}
     runner.train()
@@ -46,7 +46,7 @@ def test_segmentation_can_be_tested_at_several_scales(name, one_step_config):
     cfg.test_dataloader.dataset.pipeline = cfg.tta_pipeline
     cfg.test_dataloader.dataset.indices = 1
     cfg.model = ConfigDict(**cfg.tta_model, module=cfg.model)
-    assert 'mIoU' in make_runner(cfg).test()
+    assert 'mIoU' in build_runner(cfg).test()
 
 
 @pytest.mark.slow
@@ -55,4 +55,4 @@ def test_segmentation_can_be_tested_in_sliding_windows(name, one_step_config):
     cfg = one_step_config(name)
     cfg.merge_from_dict({'model.test_cfg.mode': 'slide'})
     cfg.test_dataloader.dataset.indices = 1
-    assert 'mIoU' in make_runner(cfg).test()
+    assert 'mIoU' in build_runner(cfg).test()

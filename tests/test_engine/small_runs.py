@@ -17,7 +17,8 @@ from torch import Tensor
 
 import mmlocalmamba  # noqa: F401
 from mmlocalmamba.datasets.shapes import CLASSES, write_shapes
-from mmlocalmamba.engine.cli import fit_to_device, make_runner
+from mmlocalmamba.engine.cli import build_runner
+from mmlocalmamba.engine.device import fit_launcher, fit_precision, start_process_group
 
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
 FILES = {
@@ -82,7 +83,7 @@ def small_config(kind: str, backbone: str, data: Path, work_dir: Path, launcher:
     cfg.visualizer, cfg.param_scheduler = None, None
     for key in ('val_dataloader', 'val_cfg', 'val_evaluator'):
         cfg[key] = None
-    fit_to_device(cfg)
+    fit_precision(cfg)
     arch = SEARCHED[backbone] if kind == 'search' else 'micro'
     cfg.model.backbone.update(arch=arch, drop_path_rate=0.0, init_cfg=None)
     if backbone == 'LocalVim':
@@ -153,13 +154,20 @@ def _use_demo_data(loader: dict, kind: str, data: Path, split: str) -> None:
     )
 
 
+def start_runner(cfg: Config) -> Runner:
+    """Build the runner as tools/train.py does."""
+    fit_launcher(cfg)
+    start_process_group(cfg.launcher)
+    return build_runner(cfg)
+
+
 @unformatted
 def train_for(cfg: Config, iterations: int, batch_size: int) -> dict[str, Any]:
     """Train, and give parameters before and after, the optimizer's momenta, and what was logged last."""
     cfg.train_cfg = dict(type='IterBasedTrainLoop', max_iters=iterations)
     cfg.log_processor = dict(by_epoch=False)
     cfg.train_dataloader.batch_size = batch_size
-    runner = make_runner(cfg)
+    runner = start_runner(cfg)
     parameters = dict((runner.model.module if is_model_wrapper(runner.model) else runner.model).named_parameters())
     start = StartHook()
     runner.register_hook(start)
@@ -189,7 +197,7 @@ def write_detector(data: Path, work_dir: Path) -> None:
 def evaluate(cfg: Config) -> dict[str, Any]:
     """Give a model's metrics; those of a detector, which is a trained one, with the boxes of each image in order."""
     if cfg.default_scope != 'mmdet':
-        return {'metrics': make_runner(cfg).test()}
+        return {'metrics': start_runner(cfg).test()}
     data, file = Path(cfg.test_dataloader.dataset.data_root), Path(cfg.work_dir) / 'predictions.pkl'
     cfg.load_from = str(data / DETECTOR)
     cfg.model.test_cfg.rpn.update(nms_pre=1000, max_per_img=300)
@@ -197,6 +205,6 @@ def evaluate(cfg: Config) -> dict[str, Any]:
         {**cfg.test_evaluator, 'ann_file': str(data / 'annotations/instances_val.json')},
         {'type': 'mmdet.DumpDetResults', 'out_file_path': str(file)},
     ]
-    found = make_runner(cfg).test()
+    found = start_runner(cfg).test()
     boxes = [(image['img_id'], image['pred_instances']['bboxes']) for image in mmengine.load(file)]
     return {'metrics': found, 'boxes': boxes}

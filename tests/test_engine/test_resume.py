@@ -6,9 +6,8 @@ import pytest
 import torch
 
 from mmlocalmamba.compat.torch_load import register_safe_globals
-from mmlocalmamba.engine.cli import make_runner
 
-from .small_runs import BACKBONES, small_config, unformatted, write_data
+from .small_runs import BACKBONES, small_config, start_runner, unformatted, write_data
 
 pytestmark = pytest.mark.slow
 STEPS, STOP = 4, 2
@@ -34,7 +33,7 @@ def train(cfg, loop: str, end: int, resume: bool = False) -> dict:
     cfg.default_hooks.checkpoint = dict(type='CheckpointHook', interval=1, by_epoch=by_epoch)
     cfg.custom_hooks = [*cfg.custom_hooks, dict(type='EMAHook', momentum=0.1)]
     with unformatted:
-        make_runner(cfg).train()
+        start_runner(cfg).train()
     register_safe_globals()
     return torch.load(Path(cfg.work_dir) / f'{loop}_{end}.pth', weights_only=True)
 

@@ -1,5 +1,8 @@
+import math
+
 import pytest
 import torch
+from mmengine.logging import MMLogger
 
 from mmlocalmamba.evaluation import TopKAccuracy
 
@@ -21,6 +24,28 @@ def test_k_above_the_number_of_classes_counts_all():
 
 def test_equal_scores_are_no_hit():
     assert evaluate(TopKAccuracy((1,)), torch.ones(1, 3), torch.tensor([0])) == {'accuracy/top1': 0.0}
+
+
+@pytest.mark.parametrize('bad', [math.nan, math.inf, -math.inf])
+def test_scores_that_are_not_finite_are_wrong(bad):
+    scores = torch.tensor([[bad, bad, bad], [0.9, bad, 0.1], [0.9, 0.1, 0.0]])
+    result = evaluate(TopKAccuracy((1, 5)), scores, torch.tensor([0, 0, 0]))
+    assert result == {'accuracy/top1': pytest.approx(100 / 3), 'accuracy/top5': pytest.approx(100 / 3)}
+
+
+def test_scores_that_are_not_finite_are_counted_in_the_log(caplog):
+    logger = MMLogger.get_instance('accuracy')
+    logger.addHandler(caplog.handler)
+    evaluate(TopKAccuracy((1,)), torch.full((3, 2), math.nan), torch.tensor([0, 1, 0]))
+    assert [record.getMessage() for record in caplog.records if 'NaN' in record.getMessage()] == [
+        '3 of 3 images have scores that are NaN or infinite: they count as wrong. '
+        'The model has diverged, or its forward overflows.'
+    ]
+
+
+def test_no_images_give_no_figure_and_no_error():
+    """An error on the main process alone would leave the others waiting for its metrics."""
+    assert math.isnan(TopKAccuracy((1,)).compute_metrics([])['top1'])
 
 
 def test_images_without_class_are_refused():

@@ -38,6 +38,11 @@ def test_fewer_candidates_than_k_are_refused(count):
         top_directions([dict(h=0.5, v=0.3, w2=0.2)], count)
 
 
+def test_probabilities_of_a_search_that_diverged_are_refused():
+    with pytest.raises(ValueError, match='the probabilities of h, v in block 1 are not finite'):
+        top_directions([dict(h=0.5, v=0.3, w2=0.2), dict(h=float('nan'), v=float('nan'), w2=0.2)], 1)
+
+
 @pytest.mark.parametrize('kind', ['vim', 'vmamba'])
 def test_exported_branches_are_the_supernets(kind, tmp_path):
     model = build(kind, [CANDIDATES] * 2, search=True)

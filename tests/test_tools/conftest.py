@@ -10,7 +10,10 @@ from types import ModuleType
 import cv2
 import numpy as np
 import pytest
+from mmengine.config import Config
+from mmengine.registry import MODELS, init_default_scope
 
+import mmlocalmamba  # noqa: F401  before mmdet
 from mmlocalmamba.compat.torch_load import FORCE_SAFE
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -27,6 +30,18 @@ def load_tool(name: str) -> ModuleType:
 @pytest.fixture
 def tool():
     return load_tool
+
+
+@pytest.fixture
+def model_state():
+    """Give the tensors of an untrained model, by the path of its config."""
+
+    def state(config: Path) -> dict:
+        cfg = Config.fromfile(config)
+        init_default_scope(cfg.default_scope)
+        return MODELS.build(cfg.model).state_dict()
+
+    return state
 
 
 @pytest.fixture(autouse=True)

@@ -2,23 +2,15 @@ import pickle
 from pathlib import Path
 
 import pytest
-from mmengine.config import Config
-from mmengine.registry import init_default_scope
-
-import mmlocalmamba  # noqa: F401  before mmdet
+import torch
 
 
 @pytest.fixture
-def checkpoint_of():
+def checkpoint_of(model_state):
     """Save an untrained model's weights as a checkpoint."""
 
     def save(config: Path) -> str:
-        import torch
-        from mmengine.registry import MODELS
-
-        cfg = Config.fromfile(config)
-        init_default_scope(cfg.default_scope)
-        torch.save({'state_dict': MODELS.build(cfg.model).state_dict()}, 'model.pth')
+        torch.save({'state_dict': model_state(config)}, 'model.pth')
         return 'model.pth'
 
     return save
@@ -50,6 +42,45 @@ def test_segmenter_with_test_time_augmentation(tool, seg_config, checkpoint_of) 
     tool('test').main([str(seg_config), checkpoint_of(seg_config), '--work-dir', 'out', '--tta'])
 
     assert any('mIoU' in path.read_text() for path in Path('out').glob('*/*.json'))
+
+
+@pytest.mark.parametrize('arguments', [[], ['--tta']])
+def test_random_weights_are_not_evaluated(tool, seg_config, model_state, arguments) -> None:
+    state = model_state(seg_config)
+    del state['decode_head.conv_seg.bias']
+    torch.save({'state_dict': state}, 'cut.pth')
+
+    with pytest.raises(ValueError, match=r'cut.pth does not hold this whole model: 1 of .*\(decode_head.conv_seg.bias'):
+        tool('test').main([str(seg_config), 'cut.pth', '--work-dir', 'out', *arguments])
+
+
+def test_a_head_for_other_classes_is_not_evaluated(tool, det_config, model_state) -> None:
+    state = model_state(det_config)
+    weight = state['roi_head.bbox_head.fc_cls.weight']
+    state['roi_head.bbox_head.fc_cls.weight'] = torch.zeros(81, weight.shape[1])
+    torch.save(state, 'coco.pth')
+
+    with pytest.raises(ValueError, match=r'fc_cls.weight, which has shape \(81, \d+\) in the checkpoint and \('):
+        tool('test').main([str(det_config), 'coco.pth', '--work-dir', 'out'])
+
+
+def test_a_checkpoint_of_another_model_is_not_evaluated(tool, seg_config) -> None:
+    torch.save({'state_dict': {'weight': torch.zeros(1)}}, 'other.pth')
+
+    with pytest.raises(ValueError, match='no tensor of other.pth fits this model: it has names such as weight'):
+        tool('test').main([str(seg_config), 'other.pth', '--work-dir', 'out'])
+
+
+def test_averaged_weights_are_evaluated(tool, seg_config) -> None:
+    """EMAHook saves them under the model's names, and its own under others."""
+    seg_config.write_text(seg_config.read_text() + "custom_hooks = [dict(type='EMAHook', momentum=0.1)]\n")
+    tool('train').main([str(seg_config), '--work-dir', 'out'])
+
+    tool('test').main([str(seg_config), 'out/iter_2.pth', '--work-dir', 'tested'])
+
+    log = '\n'.join(path.read_text() for path in Path('tested').glob('*/*.log'))
+    assert 'tensors of the model were loaded from out/iter_2.pth' in log
+    assert any('mIoU' in path.read_text() for path in Path('tested').glob('*/*.json'))
 
 
 def test_augmentation_must_be_configured(tool, det_config) -> None:

@@ -1,4 +1,5 @@
 import pickle
+import re
 from pathlib import Path
 
 import pytest
@@ -27,7 +28,8 @@ def test_detector_trains_saves_and_resumes(tool, det_config) -> None:
     train.main([str(det_config), '--work-dir', 'out', '--resume', '--cfg-options', 'train_cfg.max_epochs=2'])
 
     assert load('out/epoch_2.pth')['meta']['iter'] == 4
-    assert 'Training resumes from the last checkpoint in out' in log_of('out')
+    assert re.search(r'Training resumes from \S*out/epoch_1.pth', log_of('out'))
+    assert re.search(r'All \d+ tensors of the model were loaded from the last checkpoint', log_of('out'))
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason='mixed precision works here')
@@ -68,6 +70,47 @@ def test_pretrained_option_is_checked(tool, det_config) -> None:
 def test_resume_from_a_missing_file_is_refused(tool, det_config) -> None:
     with pytest.raises(FileNotFoundError, match=r'load_from = out/epoch_9.pth'):
         tool('train').main([str(det_config), '--resume', 'out/epoch_9.pth'])
+
+
+def test_the_log_accounts_for_the_tensors_that_training_starts_from(tool, seg_config, model_state) -> None:
+    state = model_state(seg_config)
+    torch.save({'state_dict': state}, 'whole.pth')
+    state['decode_head.conv_seg.weight'] = torch.zeros(5, 8, 1, 1)  # a head for other classes
+    del state['decode_head.conv_seg.bias']
+    torch.save({'state_dict': state}, 'other_head.pth')
+
+    tool('train').main([str(seg_config), '--work-dir', 'whole', '--cfg-options', 'load_from=whole.pth'])
+    tool('train').main([str(seg_config), '--work-dir', 'head', '--cfg-options', 'load_from=other_head.pth'])
+
+    assert re.search(r'All \d+ tensors of the model were loaded from whole.pth', log_of('whole'))
+    total = sum(not name.endswith('num_batches_tracked') for name in model_state(seg_config))
+    assert (
+        f'{total - 2} of {total} tensors of the model were loaded from other_head.pth. The others keep their initial '
+        'values: decode_head.conv_seg.weight, which has shape (5, 8, 1, 1) in the checkpoint and (2, 8, 1, 1) in the '
+        'model, decode_head.conv_seg.bias' in log_of('head')
+    )
+    assert 'whole model' not in log_of('head')
+
+
+def test_a_checkpoint_of_which_nothing_fits_is_refused(tool, seg_config, model_state) -> None:
+    """A bare backbone's, for example, whose names lack the prefix."""
+    state = {
+        name.removeprefix('backbone.'): value
+        for name, value in model_state(seg_config).items()
+        if name.startswith('backbone.')
+    }
+    torch.save({'state_dict': state}, 'backbone.pth')
+
+    with pytest.raises(ValueError, match=r'no tensor of backbone.pth fits this model.*backbone\.stem.*pretrained='):
+        tool('train').main([str(seg_config), '--work-dir', 'out', '--cfg-options', 'load_from=backbone.pth'])
+
+
+def test_resuming_another_model_is_refused(tool, seg_config) -> None:
+    tool('train').main([str(seg_config), '--work-dir', 'out'])
+
+    options = ['--cfg-options', 'model.decode_head.channels=16', 'train_cfg.max_iters=3']
+    with pytest.raises(ValueError, match=r'not hold this whole model: .*conv_seg.weight, which has shape'):
+        tool('train').main([str(seg_config), '--work-dir', 'out', '--resume', 'out/iter_2.pth', *options])
 
 
 def test_hostile_checkpoint_is_refused(tool, det_config, tmp_path) -> None:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from mmengine.dist import get_rank
 from mmengine.hooks import Hook
-from mmengine.runner import Runner
-from torch.utils.data import Dataset, get_worker_info
+from mmengine.runner import BaseLoop, Runner
+from torch.utils.data import IterableDataset, get_worker_info
 
 from mmlocalmamba.registry import HOOKS
 
@@ -29,26 +29,43 @@ class IterationSeedHook(Hook):
     data loader's workers, so there is nothing to restore. Runs that use the same seed still repeat each other.
 
     It holds where MMEngine itself goes on with the right batch: at the end of an epoch in runs that count epochs, at
-    any iteration in those that count iterations.
+    any iteration in those that count iterations. Every kind of data set with numbered samples is covered, wrappers
+    included. Where the loading cannot be seeded, the log says why, and only what the model draws is seeded.
     """
 
     priority = 'VERY_LOW'
 
     def __init__(self) -> None:
         self._fetch: SeededFetch | None = None
+        self._restart_workers = False
 
     def before_train(self, runner: Runner) -> None:
         """Take over the loading of batches."""
+        problem = _problem(runner)
+        if problem is not None:
+            runner.logger.warning(
+                f'IterationSeedHook cannot seed the loading of the training data: {problem}. A resumed run draws other '
+                'augmentations than one that never stopped'
+            )
+            return
+        self._restart_workers = _has_workers(runner)
+        if self._restart_workers:
+            # Builds the loader again, as the loop itself did: a new sampler, which starts at its beginning.
+            BaseLoop.__init__(runner.train_loop, runner, runner._train_dataloader)
         dataset = runner.train_dataloader.dataset
-        if isinstance(dataset, Dataset):
-            self._fetch = SeededFetch(dataset, int(runner.seed), get_rank())
-            # torch's loader prefers this method, where a data set has it, to one call per sample.
-            vars(dataset)['__getitems__'] = self._fetch
+        self._fetch = SeededFetch(dataset, int(runner.seed), get_rank())
+        # torch's loader prefers this method, where a data set has it, to one call per sample.
+        vars(dataset)['__getitems__'] = self._fetch
 
     def before_train_epoch(self, runner: Runner) -> None:
         """Tell the loading which iteration its next batch is for; runs that count iterations are one epoch."""
-        if self._fetch is not None:
-            self._fetch.restart(0 if _loads_what_it_skips(runner) else runner.iter)
+        if self._fetch is None:
+            return
+        self._fetch.restart(0 if _loads_what_it_skips(runner) else runner.iter)
+        iterator = getattr(runner.train_loop, 'dataloader_iterator', None)
+        if self._restart_workers and iterator is not None:
+            runner.train_loop.dataloader_iterator = type(iterator)(runner.train_dataloader)
+            self._restart_workers = False
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
         """Seed what the model draws."""
@@ -57,8 +74,34 @@ class IterationSeedHook(Hook):
     def after_train(self, runner: Runner) -> None:
         """Give the loading back."""
         if self._fetch is not None:
-            del vars(runner.train_dataloader.dataset)['__getitems__']
+            del vars(self._fetch.dataset)['__getitems__']
             self._fetch = None
+
+
+def _problem(runner: Runner) -> str | None:
+    """Say why the loading cannot be seeded; None if it can."""
+    loader = runner.train_dataloader
+    dataset = loader.dataset
+    name = type(dataset).__name__
+    if isinstance(dataset, IterableDataset):
+        return f'{name} is an IterableDataset, whose samples have no numbers'
+    if loader.batch_sampler is None:
+        return 'batch_size=None leaves the forming of batches to the data set; give a batch_size'
+    if not hasattr(dataset, '__dict__'):
+        return f'a {name} takes no attributes; put it into a torch.utils.data.Dataset'
+    if _has_workers(runner) and not isinstance(runner._train_dataloader, Mapping):
+        return 'its workers were started before training; give train_dataloader as a dict, not as a DataLoader'
+    return None
+
+
+def _has_workers(runner: Runner) -> bool:
+    """Tell whether the loader's workers run already: they would not see a data set that is changed now.
+
+    The original mmengine starts them when it builds a loop that counts iterations, and ``persistent_workers`` are those
+    of an earlier training.
+    """
+    owners = (runner.train_dataloader, getattr(runner.train_loop, 'dataloader_iterator', None))
+    return runner.train_dataloader.num_workers > 0 and any(getattr(owner, '_iterator', None) for owner in owners)
 
 
 def _loads_what_it_skips(runner: Runner) -> bool:

@@ -28,7 +28,7 @@ class Draw(NamedTuple):
 class DirectionMerge(nn.Module):
     """Gate each direction's output by a shared SCAttn, then add the directions up.
 
-    The branch z multiplies either the inputs of that sum (LocalVim) or the normalised sum (LocalVMamba): see
+    SiLU(z) multiplies either every direction before the sum (LocalVim) or the normalised sum (LocalVMamba): see
     :meth:`gate_and_merge` and :meth:`merge_and_normalise`.
 
     Args:
@@ -55,7 +55,7 @@ class DirectionMerge(nn.Module):
 
         Args:
             y: Outputs of the scan, (B, K, L, C), one map per direction that was drawn.
-            z: The gating branch before its SiLU, (B, L, C).
+            z: What ``in_proj`` gives for gating, before its SiLU, (B, L, C).
             norm: The norm of the sum in :meth:`merge_and_normalise`. Default: :meth:`gate_and_merge`, which has none.
             draw: What :meth:`draw` returned before the scan.
         """

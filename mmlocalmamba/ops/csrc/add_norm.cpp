@@ -1,88 +1,93 @@
 // Adding to the residual stream, rotating it and RMSNorm of it, on tensors.
-#include "bindings.h"
-#include "host.h"
+#include "call.h"
+#include "memory.h"
 
 namespace mmlocalmamba {
 namespace {
 
+// What forward and backward take alike, for a residual stream of a compute type.
 struct AddNormInputs {
-  at::Tensor weight, cos, sin;
-  at::TensorOptions compute;
+  const View weight, cos, sin;
+  const Input weight_dense, cos_dense, sin_dense;
   AddNormArguments args{};
 
-  // For a residual stream of a size and a compute type.
-  AddNormInputs(at::IntArrayRef sizes, at::ScalarType dtype, const at::Tensor& weight_, double eps,
-                const std::optional<at::Tensor>& cos_, const std::optional<at::Tensor>& sin_)
-      : weight(weight_.to(dtype).contiguous()), compute(weight.options()) {
-    args.batch = sizes[0];
-    args.tokens = sizes[1];
-    args.channels = sizes[2];
-    args.eps = eps;
-    args.weight = weight.data_ptr();
-    if (!cos_.has_value()) return;
-    cos = cos_->to(dtype).contiguous();
-    sin = sin_->to(dtype).contiguous();
-    args.cos = cos.data_ptr();
-    args.sin = sin.data_ptr();
+  // like: (batch, tokens, channels)
+  AddNormInputs(const Call& call, const View& like, Dtype compute)
+      : weight(call["weight"]),
+        cos(call["cos"]),
+        sin(call["sin"]),
+        weight_dense(call, weight, compute, Input::kDense),
+        cos_dense(call, cos, compute, Input::kDense),
+        sin_dense(call, sin, compute, Input::kDense) {
+    args.batch = like.size(0);
+    args.tokens = like.size(1);
+    args.channels = like.size(2);
+    args.eps = call.number("eps");
+    weight.want_sizes({args.channels}, "(channels,)");
+    args.weight = weight_dense.data();
+    if (!cos.present() && !sin.present()) return;
+    if (args.channels % 2 != 0)
+      like.refuse("its channels must be an even number for cos and sin to turn pairs of them");
+    cos.want_sizes({args.tokens, args.channels}, "(tokens, channels)");
+    sin.want_sizes({args.tokens, args.channels}, "(tokens, channels)");
+    args.cos = cos_dense.data();
+    args.sin = sin_dense.data();
   }
-  int64_t chunks() const { return (args.batch * args.tokens + kNormChunk - 1) / kNormChunk; }
+  int64_t chunks() const { return rounded_up(args.batch * args.tokens, kNormChunk); }
 };
 
 // Kernels take what is not in the compute type only if that is float.
-at::ScalarType stored_type(at::ScalarType dtype, at::ScalarType compute) {
-  return compute == at::kDouble || dtype == at::kDouble ? compute : dtype;
+Dtype stored_type(Dtype dtype, Dtype compute) {
+  return compute == Dtype::kDouble || dtype == Dtype::kDouble ? compute : dtype;
 }
 
 }  // namespace
 
-std::tuple<at::Tensor, at::Tensor> add_norm_forward(const at::Tensor& hidden_,
-                                                    const std::optional<at::Tensor>& residual_,
-                                                    const at::Tensor& weight, double eps,
-                                                    const std::optional<at::Tensor>& cos,
-                                                    const std::optional<at::Tensor>& sin) {
-  const bool is_double = hidden_.scalar_type() == at::kDouble ||
-                         (residual_.has_value() && residual_->scalar_type() == at::kDouble);
-  const at::ScalarType dtype = is_double ? at::kDouble : at::kFloat;
-  // Kernels take one type for hidden and normed.
-  const bool same = hidden_.scalar_type() == weight.scalar_type();
-  const at::Tensor hidden =
-      with_unit_stride(hidden_.to(same ? stored_type(hidden_.scalar_type(), dtype) : dtype));
-  AddNormInputs in(hidden.sizes(), dtype, weight, eps, cos, sin);
+void add_norm_forward(const Call& call) {
+  const View hidden = call["hidden"].want_dims(3, "(batch, tokens, channels)").want_float(),
+             residual = call["residual"];
+  const View normed = call["normed"].want_same_sizes(hidden),
+             new_residual = call["new_residual"].want_same_sizes(hidden);
+  if (residual.present()) residual.want_same_sizes(hidden).want_float();
+  const bool is_double = hidden.dtype() == Dtype::kDouble || (residual.present() && residual.dtype() == Dtype::kDouble);
+  const Dtype compute = is_double ? Dtype::kDouble : Dtype::kFloat;
+  AddNormInputs in(call, hidden, compute);
   AddNormArguments& args = in.args;
-  at::Tensor before;
-  if (residual_.has_value()) {
-    before = with_unit_stride(residual_->to(dtype));
-    args.before = tokens(before);
-  }
-  at::Tensor residual = at::empty(hidden.sizes(), in.compute);
-  at::Tensor normed = at::empty(hidden.sizes(), hidden.options());
-  args.dtype = dtype_of(hidden);
-  args.hidden = tokens(hidden);
-  args.residual = tokens(residual);
-  args.normed = tokens(normed);
-  for_tasks(in.chunks(), [&](int64_t first, int64_t last) { chosen_kernels()->add_norm_forward(args, first, last); });
-  return {normed.to(weight.scalar_type()), residual};
+  // Kernels take one type for hidden and normed.
+  args.dtype = hidden.dtype() == normed.dtype() ? stored_type(hidden.dtype(), compute) : compute;
+  const Input hidden_rows(call, hidden, args.dtype, Input::kRows), residual_rows(call, residual, compute, Input::kRows);
+  Output normed_rows(call, normed.want_dtype(in.weight.dtype()), args.dtype);
+  Output stream(call, new_residual.want_dtype(compute), compute);
+  args.hidden = hidden_rows.tokens();
+  if (residual.present()) args.residual = residual_rows.tokens();
+  args.normed = normed_rows.tokens();
+  args.new_residual = stream.tokens();
+  call.run(call.kernels.add_norm_forward, args, in.chunks());
+  normed_rows.finish();
 }
 
-std::tuple<at::Tensor, at::Tensor> add_norm_backward(const at::Tensor& grad_normed_, const at::Tensor& grad_residual_,
-                                                     const at::Tensor& residual, const at::Tensor& weight, double eps,
-                                                     const std::optional<at::Tensor>& cos,
-                                                     const std::optional<at::Tensor>& sin) {
-  const at::ScalarType dtype = residual.scalar_type();
-  AddNormInputs in(residual.sizes(), dtype, weight, eps, cos, sin);
+void add_norm_backward(const Call& call) {
+  const View residual = call["residual"].want_dims(3, "(batch, tokens, channels)");
+  if (residual.dtype() != Dtype::kFloat && residual.dtype() != Dtype::kDouble)
+    residual.refuse("must be float32 or float64, as the forward has made it");
+  const View grad_normed = call["grad_normed"].want_same_sizes(residual).want_float();
+  const Dtype compute = residual.dtype();
+  AddNormInputs in(call, residual, compute);
   AddNormArguments& args = in.args;
-  const at::Tensor grad_normed = with_unit_stride(grad_normed_.to(stored_type(grad_normed_.scalar_type(), dtype)));
-  const at::Tensor grad_residual = with_unit_stride(grad_residual_.to(dtype));
-  at::Tensor grad_sum = at::empty(residual.sizes(), in.compute);
-  at::Tensor grad_weight = at::empty({in.chunks(), args.channels}, in.compute);
-  args.dtype = dtype_of(grad_normed);
-  args.residual = tokens(residual);
-  args.grad_normed = tokens(grad_normed);
-  args.grad_residual = tokens(grad_residual);
-  args.grad_sum = tokens(grad_sum);
-  args.grad_weight = grad_weight.data_ptr();
-  for_tasks(in.chunks(), [&](int64_t first, int64_t last) { chosen_kernels()->add_norm_backward(args, first, last); });
-  return {grad_sum, sum_of_parts(grad_weight, weight.scalar_type())};
+  args.dtype = stored_type(grad_normed.dtype(), compute);
+  const Input stream(call, residual, compute, Input::kRows),
+      grad_normed_rows(call, grad_normed, args.dtype, Input::kRows);
+  const Input grad_residual(call, call["grad_residual"].want_same_sizes(residual), compute, Input::kRows);
+  Output grad_sum(call, call["grad_sum"].want_same_sizes(residual), compute);
+  Parts grad_weight(call, call["grad_weight"].want_same_sizes(in.weight), compute, in.chunks());
+  args.new_residual = stream.tokens();
+  args.grad_normed = grad_normed_rows.tokens();
+  args.grad_residual = grad_residual.tokens();
+  args.grad_sum = grad_sum.tokens();
+  args.grad_weight = grad_weight.data();
+  call.run(call.kernels.add_norm_backward, args, in.chunks());
+  grad_sum.finish();
+  grad_weight.finish();
 }
 
 }  // namespace mmlocalmamba

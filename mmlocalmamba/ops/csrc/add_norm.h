@@ -1,8 +1,15 @@
 // Adding to the residual stream, rotating it and RMSNorm of it, forward and backward, a token at a time.
 //
-// Included once per instruction set, after rows.h. With R turning each pair of channels by its angle:
-//   residual = R (hidden + before)     normed = residual * rstd * weight     rstd = 1 / sqrt(mean of residual^2 + eps)
+// With R turning each pair of channels by its angle:
+//   new_residual = R (hidden + residual)
+//   normed = new_residual * rstd * weight     rstd = 1 / sqrt(mean of new_residual^2 + eps)
 // The backward computes rstd again.
+#pragma once
+
+#include "instruction_set.h"
+#include "rows.h"
+
+namespace mmlocalmamba::SIMD_NAMESPACE {
 
 template <class Simd>
 struct AddNormToken {
@@ -47,14 +54,14 @@ INLINE void add_norm_forward_token(const AddNormToken<Simd>& token) {
   V squares = Simd::set(0);
   for (int64_t c = 0; c < args.channels; c += Simd::kWidth) {
     V sum = token.template load<S>(args.hidden, c);
-    if (args.before.data != nullptr) sum = sum + token.template load<T>(args.before, c);
+    if (args.residual.data != nullptr) sum = sum + token.template load<T>(args.residual, c);
     sum = token.rotated(sum, c);
-    token.template store<T>(args.residual, c, sum);
+    token.template store<T>(args.new_residual, c, sum);
     squares = squares + sum * sum;
   }
   const V rstd = Simd::set(token.rstd(squares));
   for (int64_t c = 0; c < args.channels; c += Simd::kWidth)
-    token.template store<S>(args.normed, c, token.template load<T>(args.residual, c) * rstd * token.weight(c));
+    token.template store<S>(args.normed, c, token.template load<T>(args.new_residual, c) * rstd * token.weight(c));
 }
 
 // The weight's gradient is added to a row of its own, padded to whole vectors.
@@ -65,14 +72,14 @@ INLINE void add_norm_backward_token(const AddNormToken<Simd>& token, typename Si
   const AddNormArguments& args = token.args;
   V squares = Simd::set(0), products = Simd::set(0);
   for (int64_t c = 0; c < args.channels; c += Simd::kWidth) {
-    const V x = token.template load<T>(args.residual, c);
+    const V x = token.template load<T>(args.new_residual, c);
     squares = squares + x * x;
     products = products + x * token.weight(c) * token.template load<S>(args.grad_normed, c);
   }
   const T rstd = token.rstd(squares);
   const V scale = Simd::set(rstd), along = Simd::set(Simd::sum(products) / T(args.channels) * rstd * rstd);
   for (int64_t c = 0; c < args.channels; c += Simd::kWidth) {
-    const V x = token.template load<T>(args.residual, c), grad = token.template load<S>(args.grad_normed, c);
+    const V x = token.template load<T>(args.new_residual, c), grad = token.template load<S>(args.grad_normed, c);
     Simd::store(grad_weight + c, Simd::load(grad_weight + c) + grad * (x * scale));
     const V through_norm = scale * (token.weight(c) * grad - along * x);
     const V whole = token.template load<T>(args.grad_residual, c) + through_norm;
@@ -100,3 +107,5 @@ void add_norm_backward(const AddNormArguments& args, int64_t first, int64_t last
                 sizeof(T) * static_cast<size_t>(args.channels));
   }
 }
+
+}  // namespace mmlocalmamba::SIMD_NAMESPACE

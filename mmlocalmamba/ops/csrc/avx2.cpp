@@ -1,5 +1,11 @@
 // The kernels for x86 processors with AVX2; chosen at run time.
-#include "headers.h"
+#define SIMD_AVX2
+#define SIMD_NAMESPACE avx2
+#define SIMD_TABLE kAvx2
+#define SIMD_NAME "avx2"
+#define SIMD_WIDTH 8
+#define SIMD_STATES 4
+#include "instruction_set.h"
 
 #if defined(MMLOCALMAMBA_X86)
 
@@ -10,12 +16,6 @@
 #pragma GCC target("avx2,fma")
 #endif
 
-#define SIMD_AVX2
-#define SIMD_NAMESPACE avx2
-#define SIMD_TABLE kAvx2
-#define SIMD_NAME "avx2"
-#define SIMD_WIDTH 8
-#define SIMD_STATES 4
 #include "kernels.h"
 
 #if defined(__clang__)

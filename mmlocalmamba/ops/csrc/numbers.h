@@ -1,13 +1,9 @@
 // Numbers as they are stored, to and from the compute type.
-//
-// Included once per instruction set, inside a namespace of its own: no function compiled for one set can be taken for
-// that of another.
+#pragma once
 
-#define INLINE inline __attribute__((always_inline))
-#if !defined(__GNUC__)
-#undef INLINE
-#define INLINE inline
-#endif
+#include "instruction_set.h"
+
+namespace mmlocalmamba::SIMD_NAMESPACE {
 
 struct BFloat16 {
   uint16_t bits;
@@ -69,3 +65,5 @@ INLINE void from_compute(float x, Half& y) {
     y.bits = uint16_t(sign | ((bits - 0x38000000u + 0xfffu + ((bits >> 13) & 1)) >> 13));
   }
 }
+
+}  // namespace mmlocalmamba::SIMD_NAMESPACE

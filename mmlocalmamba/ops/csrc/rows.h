@@ -1,6 +1,11 @@
 // Reading and writing the channels of a block, the last of which may be narrower than a vector.
-//
-// Included once per instruction set, after simd.h.
+#pragma once
+
+#include "instruction_set.h"
+#include "numbers.h"
+#include "simd.h"
+
+namespace mmlocalmamba::SIMD_NAMESPACE {
 
 // An array; a few vectors or numbers are held in place, everything else on the heap. Not std::vector, whose functions
 // compiled for one instruction set the linker could take for those of another.
@@ -41,12 +46,6 @@ class Array {
   int64_t size_;
 };
 
-#if defined(__GNUC__)
-#define PREFETCH(p) __builtin_prefetch(p)
-#else
-#define PREFETCH(p)
-#endif
-
 INLINE int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 
 template <class S, class Simd>
@@ -63,13 +62,6 @@ INLINE void store_row(S* p, const typename Simd::Vector& v, int lanes) {
   typename Simd::Value row[Simd::kWidth];
   Simd::store(row, v);
   for (int i = 0; i < Simd::kWidth && i < lanes; ++i) from_compute(row[i], p[i]);
-}
-
-// The derivative of silu(x), from x and its logistic.
-template <class Simd>
-INLINE typename Simd::Vector silu_slope(const typename Simd::Vector& x, const typename Simd::Vector& logistic) {
-  const typename Simd::Vector one = Simd::set(1);
-  return logistic * (one + x * (one - logistic));
 }
 
 // (channels, states) rows to one vector of channels per state.
@@ -114,3 +106,5 @@ struct FlushToZero {
   ~FlushToZero() { _mm_setcsr(before); }
 #endif
 };
+
+}  // namespace mmlocalmamba::SIMD_NAMESPACE

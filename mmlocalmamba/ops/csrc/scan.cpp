@@ -1,155 +1,195 @@
 // The selective scan on tensors.
-#include <ATen/Parallel.h>
-
 #include <algorithm>
 
-#include "bindings.h"
-#include "host.h"
+#include "call.h"
+#include "memory.h"
 
 namespace mmlocalmamba {
 namespace {
 
-// The inputs in the layout that the kernels read. B, C and step sizes of low rank are a small part of the tokens: those
-// go to the compute type.
-struct Inputs {
-  at::Tensor u, dt, A, B, C, D, dt_bias, order, dt_weight;
+constexpr const char* kParameters = "(directions, channels)";
+
+// What forward and backward take alike, checked and in the layout that the kernels read. B, C and step sizes of low
+// rank are a small part of the tokens: those go to the compute type.
+struct ScanInputs {
+  const View u, A, dt_weight;
+  const Dtype dtype, compute;
+  const Order order;
+  const Input u_rows, dt_rows, A_dense, B_rows, C_rows, D_dense, dt_bias_dense, dt_weight_dense;
   ScanArguments args{};
 
-  Inputs(const at::Tensor& u_, const at::Tensor& dt_, const at::Tensor& A_, const at::Tensor& B_, const at::Tensor& C_,
-         const at::Tensor& D_, const at::Tensor& dt_bias_, const at::Tensor& order_, int64_t num_tokens,
-         const std::optional<at::Tensor>& dt_weight_, bool log_A)
-      : u(with_unit_stride(u_)),
-        dt(with_unit_stride(dt_weight_.has_value() ? dt_.to(compute_type(u_)) : dt_)),
-        A(A_.contiguous()),
-        B(with_unit_stride(B_.to(compute_type(u_)))),
-        C(with_unit_stride(C_.to(compute_type(u_)))),
-        D(D_.contiguous()),
-        dt_bias(dt_bias_.contiguous()),
-        order(order_.contiguous()) {
-    TORCH_CHECK(dt_.scalar_type() == u.scalar_type(), "dt is ", dt_.scalar_type(), ", but u is ", u.scalar_type());
-    for (const at::Tensor& x : {A, D, dt_bias})
-      TORCH_CHECK(x.scalar_type() == compute_type(u), "A, D and dt_bias must be ", compute_type(u));
-    check_order(order, num_tokens);
-    args.dtype = dtype_of(u);
-    args.spatial = u.dim() == 3;
+  // y: (batch, directions, tokens, channels), or its gradient.
+  ScanInputs(const Call& call, const View& y)
+      : u(checked_u(call["u"])),
+        A(call["A"].want_dims(3, "(directions, channels, states)")),
+        dt_weight(call["dt_weight"]),
+        dtype(u.dtype()),
+        compute(compute_type(dtype)),
+        order(call, call["order"], A.size(0), y.want_dims(4, "(batch, directions, tokens, channels)").size(2),
+              Order::kAtMostOnce),
+        u_rows(call, u, dtype, Input::kRows),
+        dt_rows(call, call["dt"], dt_weight.present() ? compute : dtype, Input::kRows),
+        A_dense(call, A, compute, Input::kDense),
+        B_rows(call, call["B"], compute, Input::kRows),
+        C_rows(call, call["C"], compute, Input::kRows),
+        D_dense(call, call["D"], compute, Input::kDense),
+        dt_bias_dense(call, call["dt_bias"], compute, Input::kDense),
+        dt_weight_dense(call, dt_weight, compute, Input::kDense) {
+    set_sizes();
+    check(call, y);
+    args.u = u_rows.tokens();
+    (dt_weight.present() ? args.dt_low : args.dt) = dt_rows.tokens();
+    args.B = B_rows.tokens();
+    args.C = C_rows.tokens();
+    args.A = A_dense.data();
+    args.D = D_dense.data();
+    args.dt_bias = dt_bias_dense.data();
+    args.dt_weight = dt_weight_dense.data();
+    args.log_A = call.number("log_A") != 0;
+  }
+  int64_t chunks() const { return rounded_up(args.length, kChunk); }
+
+ private:
+  static View checked_u(const View& u) {
+    if (u.dims() != 3) u.want_dims(4, "(batch, tokens, channels) or (batch, length, directions, channels)");
+    return u.want_float();
+  }
+  void set_sizes() {
+    args.dtype = dtype;
+    args.spatial = u.dims() == 3;
     args.batch = u.size(0);
     args.rows = u.size(1);
-    args.channels = u.size(-1);
+    args.channels = u.size(u.dims() - 1);
     args.directions = A.size(0);
     args.states = A.size(2);
-    args.length = order.size(1);
-    args.order = order.data_ptr<int32_t>();
-    args.u = tokens(u);
-    if (dt_weight_.has_value()) {
-      dt_weight = dt_weight_->to(compute_type(u)).contiguous();
-      args.rank = dt_weight.size(2);
-      args.dt_weight = dt_weight.data_ptr();
-      args.dt_low = tokens(dt);
+    args.length = order.length();
+    args.order = order.data();
+    if (!dt_weight.present()) return;
+    dt_weight.want_dims(3, "(directions, channels, rank)");
+    args.rank = dt_weight.size(2);
+    if (args.rank == 0) dt_weight.refuse("its rank must be at least 1");
+  }
+  void check(const Call& call, const View& y) const {
+    const int64_t batch = args.batch, directions = args.directions, channels = args.channels, states = args.states;
+    y.want_sizes({batch, directions, y.size(2), channels}, "(batch, directions, tokens, channels)");
+    if (args.spatial) {
+      u.want_sizes({batch, y.size(2), channels}, "(batch, tokens, channels)");
     } else {
-      args.dt = tokens(dt);
+      u.want_sizes({batch, args.length, directions, channels}, "(batch, length, directions, channels)");
     }
-    args.B = tokens(B);
-    args.C = tokens(C);
-    args.A = A.data_ptr();
-    args.log_A = log_A;
-    args.D = D.data_ptr();
-    args.dt_bias = dt_bias.data_ptr();
+    A.want_sizes({directions, channels, states}, "(directions, channels, states)");
+    call["D"].want_sizes({directions, channels}, kParameters);
+    call["dt_bias"].want_sizes({directions, channels}, kParameters);
+    call["B"].want_sizes({batch, args.rows, directions, states}, "(batch, rows, directions, states)");
+    call["C"].want_sizes({batch, args.rows, directions, states}, "(batch, rows, directions, states)");
+    if (dt_weight.present()) {
+      dt_weight.want_sizes({directions, channels, args.rank}, "(directions, channels, rank)");
+      call["dt"].want_sizes({batch, args.rows, directions, args.rank}, "(batch, rows, directions, rank)");
+    } else {
+      call["dt"].want_sizes({batch, args.rows, directions, channels}, "(batch, rows, directions, channels)");
+      call["dt"].want_dtype(dtype);
+    }
   }
 };
 
-// Channel blocks that walk along a sequence together, each token being read once for all of them: a few, if enough tasks
-// are left for the threads. What is computed does not depend on it.
-int64_t group_of(const ScanArguments& args, int64_t blocks) {
+// Channel blocks that walk along a sequence together, each token being read once for all of them: a few, if enough
+// tasks are left for the threads. What is computed does not depend on it.
+int64_t group_of(const ScanArguments& args, int64_t blocks, int64_t threads) {
   constexpr int64_t kMost = 4, kTasksPerThread = 4;
-  const int64_t allowed = args.batch * args.directions * blocks / (kTasksPerThread * at::get_num_threads());
+  const int64_t allowed = args.batch * args.directions * blocks / (kTasksPerThread * std::max<int64_t>(threads, 1));
   return std::max<int64_t>(1, std::min(kMost, allowed));
-}
-
-int64_t chunks_of(const at::Tensor& order) { return (order.size(1) + kChunk - 1) / kChunk; }
-
-}  // namespace
-
-std::tuple<at::Tensor, at::Tensor> scan_forward(const at::Tensor& u, const at::Tensor& dt, const at::Tensor& A,
-                                                const at::Tensor& B, const at::Tensor& C, const at::Tensor& D,
-                                                const at::Tensor& dt_bias, const at::Tensor& order, int64_t num_tokens,
-                                                bool keep_states, const std::optional<at::Tensor>& dt_weight,
-                                                bool log_A) {
-  Inputs in(u, dt, A, B, C, D, dt_bias, order, num_tokens, dt_weight, log_A);
-  ScanArguments& args = in.args;
-  at::Tensor y = at::empty({args.batch, args.directions, num_tokens, args.channels}, u.options());
-  at::Tensor states = at::empty({0}, A.options());
-  if (keep_states)
-    states = at::empty({args.batch, args.directions, chunks_of(order), args.states, args.channels}, A.options());
-  args.y = output_tokens(y);
-  args.checkpoints = keep_states ? states.data_ptr() : nullptr;
-  const int64_t blocks = blocks_of(u);
-  args.group = group_of(args, blocks);
-  for_tasks(args.batch * args.directions * ((blocks + args.group - 1) / args.group),
-            [&](int64_t first, int64_t last) { chosen_kernels()->scan_forward(args, first, last); });
-  return {y, states};
 }
 
 // Groups of channel blocks, each with sums of its own for the gradients of B and C: enough to keep threads busy, and so
 // few that these sums take no more memory than the gradient of y. A function of the problem's size alone.
-static int64_t parts_of(const ScanArguments& args, int64_t blocks) {
-  const int64_t wanted = (16 + args.batch - 1) / std::max<int64_t>(args.batch, 1);
+int64_t parts_of(const ScanArguments& args, int64_t blocks) {
+  const int64_t wanted = rounded_up(16, std::max<int64_t>(args.batch, 1));
   const int64_t allowed = args.channels / std::max<int64_t>(2 * args.states + args.padded_rank, 1);
   return std::max<int64_t>(1, std::min({wanted, allowed, blocks}));
 }
 
-std::vector<at::Tensor> scan_backward(const at::Tensor& grad_y_, const at::Tensor& u, const at::Tensor& dt,
-                                      const at::Tensor& A, const at::Tensor& B, const at::Tensor& C,
-                                      const at::Tensor& D, const at::Tensor& dt_bias, const at::Tensor& order,
-                                      const at::Tensor& states, int64_t num_tokens,
-                                      const std::optional<at::Tensor>& dt_weight, bool log_A) {
-  Inputs in(u, dt, A, B, C, D, dt_bias, order, num_tokens, dt_weight, log_A);
+}  // namespace
+
+void scan_forward(const Call& call) {
+  const View y = call["y"], states = call["states"];
+  ScanInputs in(call, y);
   ScanArguments& args = in.args;
-  const at::Tensor grad_y = with_unit_stride(grad_y_.to(u.scalar_type()));
-  const at::Tensor kept = states.contiguous();
-  const bool low_rank = dt_weight.has_value();
-  const int64_t width = chosen_kernels()->block(args.dtype);
-  args.padded_rank = (args.rank + width - 1) / width * width;
-  args.parts = parts_of(args, blocks_of(u));
-  // In scan order, padding at a direction's end is never visited. Otherwise every row is written.
-  const auto make = [&](at::IntArrayRef size, at::ScalarType dtype) {
-    return args.spatial ? at::empty(size, u.options().dtype(dtype)) : at::zeros(size, u.options().dtype(dtype));
+  y.want_dtype(in.dtype);
+  Output outputs(call, y, in.dtype, in.order.complete() ? Output::kEmpty : Output::kZero);
+  args.y = outputs.tokens_by_direction();
+  if (states.present()) {
+    states.want_sizes({args.batch, args.directions, in.chunks(), args.states, args.channels},
+                      "(batch, directions, chunks, states, channels)");
+    args.checkpoints = states.want_dtype(in.compute).want_contiguous().tensor().data;
+  }
+  const int64_t blocks = call.blocks(in.dtype, args.channels);
+  args.group = group_of(args, blocks, call.threads);
+  call.run(call.kernels.scan_forward, args, args.batch * args.directions * rounded_up(blocks, args.group));
+}
+
+void scan_backward(const Call& call) {
+  const View grad_y = call["grad_y"], states = call["states"];
+  ScanInputs in(call, grad_y);
+  ScanArguments& args = in.args;
+  const Dtype compute = in.compute;
+  const bool low_rank = in.dt_weight.present();
+  states.want_sizes({args.batch, args.directions, in.chunks(), args.states, args.channels},
+                    "(batch, directions, chunks, states, channels)");
+  for (const char* name : {"u", "dt", "A", "B", "C", "D", "dt_bias"})
+    call[std::string("grad_") + name].want_same_sizes(call[name]);
+  const View grad_dt_weight = call["grad_dt_weight"];
+  if (low_rank) grad_dt_weight.want_same_sizes(in.dt_weight);
+  if (!low_rank && grad_dt_weight.present()) grad_dt_weight.refuse("must be absent, since dt_weight is");
+
+  const Input grad_y_rows(call, grad_y, in.dtype, Input::kRows);
+  const Input checkpoints(call, states.want_dtype(compute), compute, Input::kDense);
+  args.checkpoints = checkpoints.data();
+  args.grad_y = grad_y_rows.tokens_by_direction();
+  const int64_t width = call.kernels.block(in.dtype), blocks = call.blocks(in.dtype, args.channels);
+  args.padded_rank = rounded_up(args.rank, width) * width;
+  args.parts = parts_of(args, blocks);
+
+  // Not every row is written: in scan order, padding at a direction's end is not.
+  const bool all_rows = args.spatial && args.directions > 0 && in.order.complete();
+  const Output::Start start = all_rows ? Output::kEmpty : Output::kZero;
+  Output grad_u(call, call["grad_u"], compute, start);
+  args.grad_u = grad_u.tokens();
+  Parts grad_B(call, call["grad_B"], compute, args.parts, Output::kZero);
+  Parts grad_C(call, call["grad_C"], compute, args.parts, Output::kZero);
+  Parts grad_A(call, call["grad_A"], compute, args.batch);
+  Parts grad_D(call, call["grad_D"], compute, args.batch);
+  Parts grad_dt_bias(call, call["grad_dt_bias"], compute, args.batch);
+  Parts grad_weight(call, grad_dt_weight, compute, args.batch);
+  args.grad_B = grad_B.data();
+  args.grad_C = grad_C.data();
+  args.grad_A = grad_A.data();
+  args.grad_D = grad_D.data();
+  args.grad_dt_bias = grad_dt_bias.data();
+  args.grad_dt_weight = grad_weight.data();
+  const auto finish = [&] {
+    call.run(call.kernels.scan_backward, args, args.batch * args.parts);
+    grad_u.finish();
+    for (Parts* parts : {&grad_B, &grad_C, &grad_A, &grad_D, &grad_dt_bias, &grad_weight}) parts->finish();
   };
-  const at::ScalarType compute = compute_type(u);
-  at::Tensor grad_u = make(u.sizes(), compute);
-  at::Tensor grad_dt = low_rank ? at::Tensor() : make(dt.sizes(), u.scalar_type());
-  const auto per_part = [&](int64_t features) {
-    return at::zeros({args.parts, args.batch, args.rows, args.directions, features}, A.options());
-  };
-  at::Tensor grad_B = per_part(args.states), grad_C = per_part(args.states);
-  at::Tensor grad_dt_low = low_rank ? per_part(args.padded_rank) : at::Tensor();
-  at::Tensor grad_A = at::empty({args.batch, args.directions, args.channels, args.states}, A.options());
-  at::Tensor grad_D = at::empty({args.batch, args.directions, args.channels}, A.options());
-  at::Tensor grad_bias = at::empty({args.batch, args.directions, args.channels}, A.options());
-  at::Tensor grad_dt_weight = at::empty({args.batch, args.directions, args.channels, args.rank}, A.options());
-  args.checkpoints = kept.data_ptr();
-  args.grad_y = output_tokens(grad_y);
-  args.grad_u = tokens(grad_u);
-  if (low_rank) args.grad_dt_low = grad_dt_low.data_ptr();
-  else args.grad_dt = tokens(grad_dt);
-  args.grad_B = grad_B.data_ptr();
-  args.grad_C = grad_C.data_ptr();
-  args.grad_A = grad_A.data_ptr();
-  args.grad_D = grad_D.data_ptr();
-  args.grad_dt_bias = grad_bias.data_ptr();
-  args.grad_dt_weight = grad_dt_weight.data_ptr();
-  for_tasks(args.batch * args.parts,
-            [&](int64_t first, int64_t last) { chosen_kernels()->scan_backward(args, first, last); });
-  const at::ScalarType type = u.scalar_type();
-  if (low_rank) grad_dt = sum_of_parts(grad_dt_low, type).narrow(-1, 0, args.rank).contiguous();
-  std::vector<at::Tensor> grads{grad_u.to(type),
-                                grad_dt,
-                                sum_of_parts(grad_A, compute),
-                                sum_of_parts(grad_B, type),
-                                sum_of_parts(grad_C, type),
-                                sum_of_parts(grad_D, compute),
-                                sum_of_parts(grad_bias, compute)};
-  if (low_rank) grads.push_back(sum_of_parts(grad_dt_weight, dt_weight->scalar_type()));
-  return grads;
+
+  const View grad_dt = call["grad_dt"];
+  if (!low_rank) {
+    Output grad_steps(call, grad_dt, in.dtype, start);
+    args.grad_dt = grad_steps.tokens();
+    finish();
+    grad_steps.finish();
+    return;
+  }
+  // The rows of low-rank gradients are padded to whole vectors: they are cut when they have been added up.
+  grad_dt.want_float().want_contiguous();
+  const int64_t rows = args.batch * args.rows * args.directions;
+  const InnerParts padded(call, compute, args.parts, product({rows, args.padded_rank}), Output::kZero);
+  args.grad_dt_low = padded.data();
+  finish();
+  const Workspace sum = padded.sum();
+  Tensor cut = dense(sum.data(), compute, {rows, args.padded_rank});
+  cut.sizes[1] = args.rank;
+  copy(call, cut, grad_dt.tensor().data, grad_dt.dtype());
 }
 
 }  // namespace mmlocalmamba

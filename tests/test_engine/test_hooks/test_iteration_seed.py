@@ -1,15 +1,19 @@
 import random
+from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 import torch
+from mmengine.dataset import BaseDataset, ClassBalancedDataset, ConcatDataset, RepeatDataset
 from mmengine.model import BaseModel
 from mmengine.runner import Runner
 from torch import Tensor, nn
-from torch.utils.data import Dataset
+from torch.utils.data import DataLoader, Dataset, IterableDataset
 
-from mmlocalmamba.engine.hooks import iteration_seed
+from mmlocalmamba.engine.hooks import IterationSeedHook, iteration_seed
 from mmlocalmamba.engine.hooks.iteration_seed import seed_all
 
 
@@ -44,16 +48,20 @@ def train(
     hook: bool = True,
     resume: bool = False,
     sampler: str | None = None,
+    dataset: Any = None,
+    persistent: bool = True,
+    **settings: Any,
 ) -> Recorder:
     """Train with batches of 2: an epoch has 5 iterations, so that 2 workers take turns in who gets the first one."""
     model = Recorder()
     loader = dict(
         batch_size=2,
         num_workers=workers,
-        persistent_workers=workers > 0,
-        dataset=RandomData(),
+        persistent_workers=persistent and workers > 0,
+        dataset=dataset or RandomData(),
         sampler=dict(type=sampler or ('DefaultSampler' if by_epoch else 'InfiniteSampler'), shuffle=True),
         collate_fn=dict(type='default_collate'),
+        **settings,
     )
     runner = Runner(
         model=model,
@@ -93,6 +101,134 @@ def test_a_resumed_run_may_have_to_load_what_it_skips(workers, tmp_path) -> None
     whole = train(tmp_path / 'whole', False, 5, workers, sampler='DefaultSampler').seen
 
     assert interrupted(tmp_path / 'stopped', False, 3, 5, workers, sampler='DefaultSampler') == whole
+
+
+class Listed(BaseDataset):
+    """The same samples, in a data set of MMEngine's kind, which its wrappers want."""
+
+    METAINFO: ClassVar = dict(classes=('a', 'b'))
+
+    def load_data_list(self) -> list[dict]:
+        return [dict(inputs=index, img_path='') for index in range(10)]
+
+    def prepare_data(self, index: int) -> dict[str, Tensor]:
+        return RandomData()[index]
+
+    def get_cat_ids(self, index: int) -> list[int]:
+        return [int(index > 7)]
+
+
+def repeated() -> Any:
+    return RepeatDataset(Listed(), times=2)
+
+
+def balanced() -> Any:
+    return ClassBalancedDataset(Listed(), oversample_thr=0.6)
+
+
+def concatenated() -> Any:
+    return ConcatDataset([Listed(), Listed()])
+
+
+def mixed() -> Any:
+    from mmdet.datasets import MultiImageMixDataset
+
+    return MultiImageMixDataset(Listed(), [dict(type=Keep)])
+
+
+class Keep:
+    """A transform of several images that looks at none of them."""
+
+    def __call__(self, results: dict) -> dict:
+        return results
+
+    def get_indexes(self, dataset: Any) -> list[int]:
+        return []
+
+
+WRAPPERS = {'repeated': repeated, 'balanced': balanced, 'concatenated': concatenated, 'mixed': mixed}
+
+
+@pytest.mark.parametrize('workers', [0, 2])
+@pytest.mark.parametrize('by_epoch', [True, False])
+@pytest.mark.parametrize('wrap', WRAPPERS)
+def test_wrapped_data_sets_are_seeded_too(wrap, by_epoch, workers, tmp_path) -> None:
+    stop, end = (1, 2) if by_epoch else (3, 5)
+
+    def run(name: str, end: int, resume: bool = False) -> list[list[float]]:
+        return train(tmp_path / name, by_epoch, end, workers, resume=resume, dataset=WRAPPERS[wrap]()).seen
+
+    whole = run('whole', end)
+    assert run('stopped', stop) + run('stopped', end, resume=True) == whole
+
+
+def test_sliced_data_sets_are_seeded_too(tmp_path) -> None:
+    first, again = (train(tmp_path / name, True, 1, 0, num_batch_per_epoch=3).seen for name in ('first', 'again'))
+
+    assert first == again
+    assert len(first) == 3
+
+
+class EagerIterator:
+    """Starts the workers when the loop is built, as that of the original mmengine does."""
+
+    def __init__(self, loader: DataLoader) -> None:
+        self._iterator = iter(loader)
+
+    def __next__(self) -> Any:
+        return next(self._iterator)
+
+
+@pytest.mark.parametrize('persistent', [True, False])
+def test_workers_that_were_started_before_training_are_seeded_too(persistent, tmp_path, monkeypatch) -> None:
+    lazy = train(tmp_path / 'lazy', False, 6, 0).seen
+    monkeypatch.setattr('mmengine.runner.loops._InfiniteDataloaderIterator', EagerIterator)
+
+    assert train(tmp_path / 'none', False, 6, 0).seen == lazy
+    assert train(tmp_path / 'two', False, 6, 2, persistent=persistent).seen == lazy
+
+
+class Endless(IterableDataset):
+    def __iter__(self) -> Iterator[dict[str, Tensor]]:
+        while True:
+            yield RandomData()[0]
+
+
+class Slots:
+    __slots__ = ()
+    __len__, __getitem__ = RandomData.__len__, RandomData.__getitem__
+
+
+def started_loader() -> DataLoader:
+    loader = DataLoader(RandomData(), batch_size=1, num_workers=1, persistent_workers=True)
+    next(iter(loader))
+    return loader
+
+
+@pytest.mark.parametrize(
+    ('loader', 'reason'),
+    [
+        (lambda: DataLoader(Endless(), batch_size=1), 'Endless is an IterableDataset, whose samples have no numbers'),
+        (lambda: DataLoader(RandomData(), batch_size=None), 'batch_size=None leaves the forming of batches'),
+        (lambda: DataLoader(Slots(), batch_size=1), 'a Slots takes no attributes'),
+        (started_loader, 'its workers were started before training; give train_dataloader as a dict'),
+    ],
+)
+def test_what_cannot_be_seeded_is_named_in_the_log(loader, reason) -> None:
+    given, messages = loader(), []
+    runner = SimpleNamespace(
+        train_dataloader=given,
+        _train_dataloader=given,
+        train_loop=SimpleNamespace(),
+        logger=SimpleNamespace(warning=messages.append),
+    )
+    hook = IterationSeedHook()
+    hook.before_train(runner)
+    hook.before_train_epoch(runner)
+    hook.after_train(runner)
+
+    (message,) = messages
+    assert f'cannot seed the loading of the training data: {reason}' in message
 
 
 def test_it_would_not_without_the_hook(tmp_path) -> None:

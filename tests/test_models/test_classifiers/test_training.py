@@ -12,7 +12,7 @@ from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
 from PIL import Image
 
-from mmlocalmamba.engine.cli import fit_to_device
+from mmlocalmamba.engine.device import fit_precision
 from mmlocalmamba.registry import MODELS
 
 CONFIGS = Path(__file__).resolve().parents[3] / 'configs'
@@ -51,7 +51,7 @@ def cfg(request, images):
     cfg.train_cfg.max_epochs = 2
     cfg.custom_hooks[0].momentum = 0.5
     cfg.param_scheduler = None
-    fit_to_device(cfg)
+    fit_precision(cfg)
     return cfg
 
 

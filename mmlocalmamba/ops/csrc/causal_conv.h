@@ -1,19 +1,24 @@
 // The causal depth-wise convolution along scan orders with SiLU, one block of channels, forward and backward.
-//
-// Included once per instruction set, after rows.h.
+#pragma once
+
+#include "instruction_set.h"
+#include "rows.h"
+#include "transcendental.h"
+
+namespace mmlocalmamba::SIMD_NAMESPACE {
 
 template <class Simd>
-struct ConvBlock {
+struct CausalConvBlock {
   using V = typename Simd::Vector;
   using T = typename Simd::Value;
-  const ConvArguments& args;
+  const CausalConvArguments& args;
   int64_t batch, direction, channel;
   int lanes;
   const int32_t* order;
   Array<V> weight;
   V bias;
 
-  ConvBlock(const ConvArguments& a, int64_t b, int64_t k, int64_t block)
+  CausalConvBlock(const CausalConvArguments& a, int64_t b, int64_t k, int64_t block)
       : args(a), batch(b), direction(k), channel(block * Simd::kWidth), weight(a.width) {
     lanes = int(smaller(Simd::kWidth, a.channels - channel));
     order = a.order + k * a.length;
@@ -39,9 +44,9 @@ struct ConvBlock {
 
 // Walk along a sequence with a window of kTaps inputs, each of which is read once.
 template <int kTaps, class Simd, class S>
-INLINE void conv_forward_block(const ConvBlock<Simd>& block, int lanes) {
+INLINE void causal_conv_forward_block(const CausalConvBlock<Simd>& block, int lanes) {
   using V = typename Simd::Vector;
-  const ConvArguments& args = block.args;
+  const CausalConvArguments& args = block.args;
   const S* const x = at<const S>(args.x, block.batch, 0, 0) + block.channel;
   S* y = at<S>(args.y, block.batch, 0, block.direction) + block.channel;
   V window[kTaps];
@@ -52,39 +57,39 @@ INLINE void conv_forward_block(const ConvBlock<Simd>& block, int lanes) {
     window[kTaps - 1] = token < 0 ? Simd::set(0) : load_row<S, Simd>(x + token * args.x.row, lanes);
     V before = block.bias;
     for (int j = 0; j < kTaps; ++j) before = before + block.weight[j] * window[j];
-    store_row<S, Simd>(y, before * Simd::logistic(before), lanes);
+    store_row<S, Simd>(y, before * logistic<Simd>(before), lanes);
     y += args.y.row;
   }
 }
 
 template <class Simd, class S>
-void conv_forward(const ConvArguments& args, int64_t first, int64_t last) {
+void causal_conv_forward(const CausalConvArguments& args, int64_t first, int64_t last) {
   const FlushToZero flush;
   const int64_t blocks = (args.channels + Simd::kWidth - 1) / Simd::kWidth;
   for (int64_t task = first; task < last; ++task) {
     const int64_t sequence = task / blocks;
-    const ConvBlock<Simd> block(args, sequence / args.directions, sequence % args.directions, task % blocks);
+    const CausalConvBlock<Simd> block(args, sequence / args.directions, sequence % args.directions, task % blocks);
     if (args.width == 4 && block.lanes == Simd::kWidth) {
-      conv_forward_block<4, Simd, S>(block, Simd::kWidth);
+      causal_conv_forward_block<4, Simd, S>(block, Simd::kWidth);
       continue;
     }
     for (int64_t l = 0; l < args.length; ++l) {
       const typename Simd::Vector before = block.template before_silu<S>(l);
       store_row<S, Simd>(at<S>(args.y, block.batch, l, block.direction) + block.channel,
-                         before * Simd::logistic(before), block.lanes);
+                         before * logistic<Simd>(before), block.lanes);
     }
   }
 }
 
 template <class Simd, class S>
-void conv_backward_block(const ConvBlock<Simd>& block) {
+void causal_conv_backward_block(const CausalConvBlock<Simd>& block) {
   using V = typename Simd::Vector;
   using T = typename Simd::Value;
-  const ConvArguments& args = block.args;
+  const CausalConvArguments& args = block.args;
   Array<V> grad_weight(args.width, Simd::set(0));
   V grad_bias = Simd::set(0);
   for (int64_t l = 0; l < args.length; ++l) {
-    const V before = block.template before_silu<S>(l), gate = Simd::logistic(before);
+    const V before = block.template before_silu<S>(l), gate = logistic<Simd>(before);
     const S* from = at<const S>(args.grad_y, block.batch, l, block.direction) + block.channel;
     const V grad = load_row<S, Simd>(from, block.lanes) * silu_slope<Simd>(before, gate);
     grad_bias = grad_bias + grad;
@@ -104,10 +109,12 @@ void conv_backward_block(const ConvBlock<Simd>& block) {
 
 // A task takes a channel block through all directions, so that nobody else adds to its grad_x.
 template <class Simd, class S>
-void conv_backward(const ConvArguments& args, int64_t first, int64_t last) {
+void causal_conv_backward(const CausalConvArguments& args, int64_t first, int64_t last) {
   const FlushToZero flush;
   const int64_t blocks = (args.channels + Simd::kWidth - 1) / Simd::kWidth;
   for (int64_t task = first; task < last; ++task)
     for (int64_t direction = 0; direction < args.directions; ++direction)
-      conv_backward_block<Simd, S>(ConvBlock<Simd>(args, task / blocks, direction, task % blocks));
+      causal_conv_backward_block<Simd, S>(CausalConvBlock<Simd>(args, task / blocks, direction, task % blocks));
 }
+
+}  // namespace mmlocalmamba::SIMD_NAMESPACE

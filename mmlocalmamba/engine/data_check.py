@@ -1,4 +1,4 @@
-"""Checks before training or testing starts: are the data where the config says, and which weights will be used."""
+"""Checks, before anything is built, that the data are where the config says."""
 
 from __future__ import annotations
 
@@ -10,15 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
-
-from mmlocalmamba.compat.torch_load import check_checkpoint
-
-_RELEASES = 'https://github.com/hunto/LocalMamba/releases/download/v1.0.0/'
-PUBLISHED_WEIGHTS = {
-    ('LocalVim', 'tiny'): _RELEASES + 'local_vim_tiny.ckpt',
-    ('LocalVim', 'small'): _RELEASES + 'local_vim_small.ckpt',
-    ('LocalVMamba', 'small'): _RELEASES + 'local_vssm_small.ckpt',
-}
 
 _HOW_TO_GET = {
     'shapes': 'The demo data are generated: python tools/make_demo_data.py data/shapes',
@@ -32,7 +23,7 @@ _HOW_TO_GET = {
 
 
 def check_data(cfg: Config, splits: Sequence[str]) -> None:
-    """Check that every path that the data loaders and evaluators of a config name is there.
+    """Check that every path that the data loaders and evaluators of a config name is there. Changes nothing.
 
     Args:
         cfg: The whole config.
@@ -45,7 +36,7 @@ def check_data(cfg: Config, splits: Sequence[str]) -> None:
     problems: dict[str, str] = {}
     for split in splits:
         for key, path in _named_paths(cfg, split):
-            problem = _problem(Path(path))
+            problem = path_problem(Path(path))
             if problem is not None:
                 problems.setdefault(path, f'{key} = {path}\n    {problem}')
     if problems:
@@ -54,91 +45,6 @@ def check_data(cfg: Config, splits: Sequence[str]) -> None:
             + '\n  '.join(problems.values())
             + ''.join(f'\n{hint}' for hint in _hints(problems))
         )
-
-
-def check_weights(cfg: Config) -> None:
-    """Check that the checkpoints that training will start from are there and safe to load.
-
-    Args:
-        cfg: The whole config; ``load_from`` and ``model.backbone.init_cfg`` are read.
-
-    Raises:
-        FileNotFoundError: If a local checkpoint is missing. The message names its config key.
-        ValueError: If it holds objects that are refused for safety.
-    """
-    if cfg.get('load_from'):
-        check_file('load_from', cfg.load_from)
-    checkpoint = _pretrained(cfg)
-    if checkpoint:
-        check_file('model.backbone.init_cfg.checkpoint', checkpoint)
-
-
-def check_file(key: str, checkpoint: str) -> None:
-    """Check that a checkpoint is there and safe to load; a URL is left to the download.
-
-    Args:
-        key: Where it was named: a config key or a command line argument.
-        checkpoint: File or URL.
-
-    Raises:
-        FileNotFoundError: If there is no such file.
-        ValueError: If it holds objects that are refused for safety.
-    """
-    if '://' in checkpoint:
-        return
-    if not Path(checkpoint).is_file():
-        raise FileNotFoundError(
-            f'{key} = {checkpoint}: there is no such file. {_problem(Path(checkpoint)) or "It is a folder."} '
-            f'(Relative paths start at {Path.cwd()}.)'
-        )
-    check_checkpoint(checkpoint)
-
-
-def starting_point(cfg: Config) -> str:
-    """Return the sentence about the weights that training starts from, for the log."""
-    if cfg.get('resume'):
-        return f'Training resumes from {cfg.get("load_from") or "the last checkpoint in " + cfg.work_dir}.'
-    if cfg.get('load_from'):
-        return f'Training starts from the whole model in {cfg.load_from}.'
-    checkpoint = _pretrained(cfg)
-    if checkpoint:
-        return f'The backbone starts from {checkpoint}.'
-    backbone = cfg.model.get('backbone', {})
-    kind = str(backbone.get('type')).split('.')[-1]
-    if kind not in ('LocalVMamba', 'LocalVim'):
-        return f'No pretrained weights were given: the backbone {kind} starts as its own defaults say.'
-    arch = backbone.get('arch', 'tiny')
-    url = PUBLISHED_WEIGHTS.get((kind, arch)) if isinstance(arch, str) else None
-    published = f'Published weights of this size: {url}.' if url else 'No weights of this size were ever published.'
-    return (
-        f'The backbone {kind} (arch={arch!r}) trains FROM SCRATCH: no pretrained weights were given. {published} '
-        'Give a checkpoint with: --cfg-options pretrained=<file or URL>'
-    )
-
-
-def apply_pretrained(cfg: Config, pretrained: str | None) -> None:
-    """Make the backbone start from a checkpoint: what ``--cfg-options pretrained=<file or URL>`` does.
-
-    Configs name their weights in the top-level variable ``pretrained``. It is used while the file is read, so that an
-    option given later would change the variable and nothing else; this puts it where the model looks.
-
-    Args:
-        cfg: The whole config, changed in place.
-        pretrained: File or URL; None for no weights.
-
-    Raises:
-        KeyError: If the config has no ``model.backbone``.
-    """
-    if 'backbone' not in cfg.get('model', {}):
-        raise KeyError(f'pretrained={pretrained!r} was given, but the config has no model.backbone to load it into')
-    cfg.pretrained = pretrained
-    cfg.model.backbone.init_cfg = None if pretrained is None else {'type': 'Pretrained', 'checkpoint': pretrained}
-
-
-def _pretrained(cfg: Config) -> str | None:
-    """Return the checkpoint that the backbone's init_cfg names."""
-    init_cfg = cfg.model.get('backbone', {}).get('init_cfg')
-    return init_cfg.get('checkpoint') if isinstance(init_cfg, Mapping) else None
 
 
 def _named_paths(cfg: Config, split: str) -> Iterator[tuple[str, str]]:
@@ -182,8 +88,15 @@ def _is_local(part: Mapping[str, Any]) -> bool:
     return backend.get('backend', 'local') in ('local', 'disk')
 
 
-def _problem(path: Path) -> str | None:
-    """Say what is wrong with a path that should be there; None if nothing is."""
+def path_problem(path: Path) -> str | None:
+    """Say what is wrong with a path that should be there.
+
+    Args:
+        path: A file or a folder.
+
+    Returns:
+        One or two sentences, or None if nothing is wrong.
+    """
     if path.is_dir():
         inside = list(islice(path.iterdir(), 2))
         if not inside:

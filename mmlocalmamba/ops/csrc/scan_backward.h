@@ -1,251 +1,9 @@
-// The selective scan of a group of channel blocks (vectors of channels), forward and backward.
-//
-// Included once per instruction set, after rows.h. A sequence is walked in chunks of kChunk tokens by all blocks of a
-// group together, so that what they share of a token is read once. In each chunk first comes everything that does not
-// depend on the state, which also overlaps the cache misses of gathering; then the states are taken a few at a time, so
-// that they stay in registers over the chunk.
+// The gradients of the selective scan, from states kept before each chunk.
+#pragma once
 
-// One direction of one sample.
-template <class Simd>
-struct Sequence {
-  using T = typename Simd::Value;
-  const ScanArguments& args;
-  int64_t batch, direction;
-  const int32_t* order;
-  int64_t length;
-  Array<T> zeros;
+#include "scan_common.h"
 
-  Sequence(const ScanArguments& a, int64_t b, int64_t k)
-      : args(a), batch(b), direction(k), zeros(a.states > a.rank ? a.states : a.rank) {
-    order = a.order + k * a.length;
-    length = length_without_tail(order, a.length);
-  }
-  // The row of tokens that position l of the scan reads, -1 for padding without values.
-  int64_t row(int64_t l) const { return args.spatial ? order[l] : l; }
-};
-
-// The parameters of a block of channels.
-template <class Simd>
-struct Block {
-  using V = typename Simd::Vector;
-  using T = typename Simd::Value;
-  const Sequence<Simd>& sequence;
-  int64_t channel;
-  int lanes;
-  Array<V> A2;  // A / ln 2, for exp2
-  Array<V> dt_weight;
-  V dt_bias, D;
-
-  Block(const Sequence<Simd>& of, int64_t index)
-      : sequence(of), channel(index * Simd::kWidth), A2(of.args.states), dt_weight(of.args.rank) {
-    const ScanArguments& a = of.args;
-    lanes = int(smaller(Simd::kWidth, a.channels - channel));
-    load_transposed<Simd>(static_cast<const T*>(a.A) + parameter() * a.states, a.states, lanes, A2.data());
-    const V log2e = Simd::set(T(1.4426950408889634)), zero = Simd::set(T(0));
-    for (int64_t n = 0; n < a.states; ++n) {
-      if (a.log_A) A2[n] = zero - Simd::exp2_of_product(A2[n], log2e);
-      A2[n] = A2[n] * log2e;
-    }
-    if (a.rank > 0)
-      load_transposed<Simd>(static_cast<const T*>(a.dt_weight) + parameter() * a.rank, a.rank, lanes, dt_weight.data());
-    dt_bias = load_row<T, Simd>(static_cast<const T*>(a.dt_bias) + parameter(), lanes);
-    D = load_row<T, Simd>(static_cast<const T*>(a.D) + parameter(), lanes);
-  }
-  int64_t parameter() const { return sequence.direction * sequence.args.channels + channel; }
-  // of a sum per sample
-  int64_t slot() const { return sequence.batch * sequence.args.directions * sequence.args.channels + parameter(); }
-  T* checkpoint(int64_t first) const {
-    const ScanArguments& args = sequence.args;
-    const int64_t chunks = (args.length + kChunk - 1) / kChunk;
-    const int64_t index = (sequence.batch * args.directions + sequence.direction) * chunks + first / kChunk;
-    return static_cast<T*>(args.checkpoints) + index * args.states * args.channels + channel;
-  }
-};
-
-// Where a sequence's features are, from the given one on: kept apart from the arguments so that the compiler sees that
-// no store changes it.
-template <class S>
-struct Rows {
-  S* data;
-  int64_t stride;
-  template <class Simd>
-  Rows(const Tokens& tokens, const Sequence<Simd>& of, int64_t feature)
-      : data(at<S>(tokens, of.batch, 0, of.direction) + feature), stride(tokens.row) {}
-  INLINE S* operator[](int64_t row) const { return data + row * stride; }
-};
-
-// What all channels share of a chunk's tokens.
-template <class Simd>
-struct SharedRows {
-  using T = typename Simd::Value;
-  int64_t first;
-  int size;
-  int64_t row[kChunk];
-  int32_t token[kChunk];
-  const T *B[kChunk], *C[kChunk], *dt_low[kChunk];
-
-  INLINE void gather(const Sequence<Simd>& sequence, int64_t from) {
-    const ScanArguments& args = sequence.args;
-    const Rows<const T> B_rows(args.B, sequence, 0), C_rows(args.C, sequence, 0), low_rows(args.dt_low, sequence, 0);
-    const T* const zeros = sequence.zeros.data();
-    first = from;
-    size = int(smaller(kChunk, sequence.length - first));
-    for (int t = 0; t < size; ++t) {
-      const int64_t at = sequence.row(first + t);
-      row[t] = at;
-      token[t] = sequence.order[first + t];
-      B[t] = at < 0 ? zeros : B_rows[at];
-      C[t] = at < 0 ? zeros : C_rows[at];
-      dt_low[t] = at < 0 ? zeros : low_rows[at];
-    }
-  }
-};
-
-// Ask for the cache lines of a chunk while another one is being computed: rows in scan order are out of the hardware's
-// sight.
-template <class Simd>
-INLINE void prefetch_shared(const Sequence<Simd>& sequence, int64_t first) {
-  using T = typename Simd::Value;
-  const ScanArguments& args = sequence.args;
-  if (first < 0) return;
-  const Rows<const T> B(args.B, sequence, 0), C(args.C, sequence, 0), low(args.dt_low, sequence, 0);
-  const int64_t last = smaller(first + kChunk, sequence.length), states = args.states - 1;
-  for (int64_t l = first; l < last; ++l) {
-    const int64_t row = sequence.row(l);
-    if (row < 0) continue;
-    PREFETCH(B[row]);
-    PREFETCH(B[row] + states);
-    PREFETCH(C[row]);
-    PREFETCH(C[row] + states);
-    if (args.rank > 0) PREFETCH(low[row]);
-  }
-}
-
-// y is what the tokens' outputs are written to, or their gradients read from.
-template <class Simd, class S>
-INLINE void prefetch(const Block<Simd>& block, int64_t first, const Tokens& y) {
-  const Sequence<Simd>& sequence = block.sequence;
-  const ScanArguments& args = sequence.args;
-  if (first < 0) return;
-  const bool full = args.rank == 0;
-  const Rows<const S> u(args.u, sequence, block.channel), other(y, sequence, block.channel),
-      dt(full ? args.dt : args.u, sequence, block.channel);
-  const int64_t last = smaller(first + kChunk, sequence.length);
-  for (int64_t l = first; l < last; ++l) {
-    const int64_t row = sequence.row(l), token = sequence.order[l];
-    if (row >= 0) PREFETCH(u[row]);
-    if (row >= 0 && full) PREFETCH(dt[row]);
-    if (token >= 0) PREFETCH(other[token]);
-  }
-}
-
-// What a chunk's tokens bring into a block's recurrence.
-template <class Simd>
-struct Chunk {
-  using V = typename Simd::Vector;
-  using T = typename Simd::Value;
-  V u[kChunk], raw_dt[kChunk], dt[kChunk], du[kChunk];
-
-  template <class S>
-  INLINE void load(const Block<Simd>& block, const SharedRows<Simd>& rows) {
-    const ScanArguments& args = block.sequence.args;
-    const Rows<const S> u_rows(args.u, block.sequence, block.channel);
-    const int lanes = block.lanes;
-    for (int t = 0; t < rows.size; ++t)
-      u[t] = rows.row[t] < 0 ? Simd::set(T(0)) : load_row<S, Simd>(u_rows[rows.row[t]], lanes);
-    if (args.rank > 0) {
-      int t = 0;
-      for (; t + 8 <= rows.size; t += 8) expand(block, rows, t, std::make_integer_sequence<int, 8>());
-      for (; t < rows.size; ++t) expand(block, rows, t, std::integer_sequence<int, 0>());
-    } else {
-      const Rows<const S> dt_rows(args.dt, block.sequence, block.channel);
-      const V bias = block.dt_bias;
-      for (int t = 0; t < rows.size; ++t)
-        raw_dt[t] = rows.row[t] < 0 ? bias : bias + load_row<S, Simd>(dt_rows[rows.row[t]], lanes);
-    }
-    for (int t = 0; t < rows.size; ++t) {
-      const V step = Simd::softplus(raw_dt[t]);
-      dt[t] = step;
-      du[t] = step * u[t];
-    }
-  }
-
- private:
-  // Step sizes of a few tokens from their low-rank form.
-  template <int... I>
-  INLINE void expand(const Block<Simd>& block, const SharedRows<Simd>& rows, int t, std::integer_sequence<int, I...>) {
-    const V* weight = block.dt_weight.data();
-    const int64_t rank = block.dt_weight.size();
-    const T* const low[] = {rows.dt_low[t + I]...};
-    V sum[sizeof...(I)];
-    ((sum[I] = block.dt_bias), ...);
-    for (int64_t r = 0; r < rank; ++r) {
-      const V w = weight[r];
-      ((sum[I] = sum[I] + w * Simd::set(low[I][r])), ...);
-    }
-    ((raw_dt[t + I] = sum[I]), ...);
-  }
-};
-
-// A block on its way along a sequence.
-template <class Simd>
-struct ForwardWalk {
-  using V = typename Simd::Vector;
-  using T = typename Simd::Value;
-  Block<Simd> block;
-  Array<V> state, pad_decay;
-
-  ForwardWalk(const Sequence<Simd>& sequence, int64_t index)
-      : block(sequence, index), state(sequence.args.states, Simd::set(T(0))), pad_decay(sequence.args.states) {
-    const V pad_dt = Simd::softplus(block.dt_bias);
-    for (int64_t n = 0; n < pad_decay.size(); ++n) pad_decay[n] = Simd::exp2_of_product(pad_dt, block.A2[n]);
-  }
-
-  template <class S>
-  INLINE void take(const SharedRows<Simd>& rows) {
-    const ScanArguments& args = block.sequence.args;
-    const int64_t states = args.states;
-    Chunk<Simd> chunk;
-    V y[kChunk];
-    chunk.template load<S>(block, rows);
-    prefetch<Simd, S>(block, rows.first + kChunk, args.y);
-    if (args.checkpoints != nullptr) {
-      T* kept = block.checkpoint(rows.first);
-      for (int64_t n = 0; n < states; ++n) store_row<T, Simd>(kept + n * args.channels, state[n], block.lanes);
-    }
-    for (int t = 0; t < rows.size; ++t) y[t] = block.D * chunk.u[t];
-    int64_t n = 0;
-    for (; n + SIMD_STATES <= states; n += SIMD_STATES)
-      take_states(chunk, rows, n, y, std::make_integer_sequence<int, SIMD_STATES>());
-    for (; n < states; ++n) take_states(chunk, rows, n, y, std::integer_sequence<int, 0>());
-    const Rows<S> outputs(args.y, block.sequence, block.channel);
-    for (int t = 0; t < rows.size; ++t)
-      if (rows.token[t] >= 0) store_row<S, Simd>(outputs[rows.token[t]], y[t], block.lanes);
-  }
-
- private:
-  // Take a few states, from the n-th on, through a chunk; their part of the output is added to y.
-  template <int... I>
-  INLINE void take_states(const Chunk<Simd>& chunk, const SharedRows<Simd>& rows, int64_t n, V* y,
-                          std::integer_sequence<int, I...>) {
-    const V* A2 = block.A2.data() + n;
-    V h[sizeof...(I)];
-    ((h[I] = state[n + I]), ...);
-    for (int t = 0; t < rows.size; ++t) {
-      if (rows.row[t] < 0) {
-        ((h[I] = h[I] * pad_decay[n + I]), ...);
-        continue;
-      }
-      const V dt = chunk.dt[t], du = chunk.du[t];
-      const T *B = rows.B[t] + n, *C = rows.C[t] + n;
-      V even = y[t], odd = Simd::set(0);
-      ((h[I] = Simd::exp2_of_product(dt, A2[I]) * h[I] + du * Simd::set(B[I]),
-        (I % 2 ? odd : even) = (I % 2 ? odd : even) + h[I] * Simd::set(C[I])), ...);
-      y[t] = even + odd;
-    }
-    ((state[n + I] = h[I]), ...);
-  }
-};
+namespace mmlocalmamba::SIMD_NAMESPACE {
 
 // Where blocks add up their gradients of what all channels share: one sample and direction of their part.
 template <class T>
@@ -332,7 +90,7 @@ struct BackwardWalk {
     add_to_part(rows, grads, part);
     for (int t = 0; t < rows.size; ++t) {
       const V through_decay = grads.dt[t] * Simd::set(T(0.6931471805599453));
-      grads.dt[t] = (grads.input[t] * chunk.u[t] + through_decay) * Simd::logistic(chunk.raw_dt[t]);
+      grads.dt[t] = (grads.input[t] * chunk.u[t] + through_decay) * logistic<Simd>(chunk.raw_dt[t]);
       sum_bias = sum_bias + grads.dt[t];
       sum_D = sum_D + grads.y[t] * chunk.u[t];
     }
@@ -396,8 +154,9 @@ struct BackwardWalk {
     for (int t = 0; t < rows.size; ++t) {
       const V dt = chunk.dt[t], du = chunk.du[t];
       const T* B = rows.B[t] + n;
-      ((decay[t][I] = Simd::exp2_of_product(dt, A2[I]), decayed[t][I] = decay[t][I] * h[I],
-        h[I] = decayed[t][I] + du * Simd::set(B[I])), ...);
+      ((decay[t][I] = exp2_of_product<Simd>(dt, A2[I]), decayed[t][I] = decay[t][I] * h[I],
+        h[I] = decayed[t][I] + du * Simd::set(B[I])),
+       ...);
     }
     ((g[I] = grad_state[n + I], sum_A[I] = Simd::set(0)), ...);
     for (int t = rows.size - 1; t >= 0; --t) {
@@ -405,11 +164,13 @@ struct BackwardWalk {
       const T *B = rows.B[t] + n, *C = rows.C[t] + n;
       V for_B[G], for_C[G], exponent[G];
       ((g[I] = g[I] + grad_y * Simd::set(C[I]), for_B[I] = g[I] * du,
-        for_C[I] = grad_y * (decayed[t][I] + du * Simd::set(B[I])), exponent[I] = g[I] * decayed[t][I]), ...);
+        for_C[I] = grad_y * (decayed[t][I] + du * Simd::set(B[I])), exponent[I] = g[I] * decayed[t][I]),
+       ...);
       V input = grads.input[t], step = grads.dt[t];
       // grads.dt takes the part through the decay in units of log2 e: A2 is A times that.
       ((input = input + g[I] * Simd::set(B[I]), step = step + exponent[I] * A2[I],
-        sum_A[I] = sum_A[I] + exponent[I] * dt, g[I] = g[I] * decay[t][I]), ...);
+        sum_A[I] = sum_A[I] + exponent[I] * dt, g[I] = g[I] * decay[t][I]),
+       ...);
       grads.input[t] = input;
       grads.dt[t] = step;
       T *grad_B = grads.B.data() + t * states + n, *grad_C = grads.C.data() + t * states + n;
@@ -481,26 +242,6 @@ struct BackwardWalk {
   }
 };
 
-template <class Simd, class S>
-void scan_forward(const ScanArguments& args, int64_t first, int64_t last) {
-  const FlushToZero flush;
-  const int64_t blocks = (args.channels + Simd::kWidth - 1) / Simd::kWidth;
-  const int64_t groups = (blocks + args.group - 1) / args.group;
-  for (int64_t task = first; task < last; ++task) {
-    const int64_t index = task / groups, group = task % groups * args.group;
-    const Sequence<Simd> sequence(args, index / args.directions, index % args.directions);
-    Array<ForwardWalk<Simd>> walks(smaller(args.group, blocks - group), [&](int64_t i) {
-      return ForwardWalk<Simd>(sequence, group + i);
-    });
-    SharedRows<Simd> rows;
-    for (int64_t l = 0; l < sequence.length; l += kChunk) {
-      rows.gather(sequence, l);
-      prefetch_shared(sequence, l + kChunk);
-      for (ForwardWalk<Simd>& walk : walks) walk.template take<S>(rows);
-    }
-  }
-}
-
 // A task takes a group of channel blocks through all directions, so that nobody else adds to its rows of grad_u, B, C
 // and dt_low.
 template <class Simd, class S>
@@ -526,3 +267,5 @@ void scan_backward(const ScanArguments& args, int64_t first, int64_t last) {
     }
   }
 }
+
+}  // namespace mmlocalmamba::SIMD_NAMESPACE

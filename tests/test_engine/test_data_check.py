@@ -2,10 +2,9 @@ import json
 from pathlib import Path
 
 import pytest
-import torch
 from mmengine.config import Config
 
-from mmlocalmamba.engine.preflight import apply_pretrained, check_data, check_weights, starting_point
+from mmlocalmamba.engine.data_check import check_data
 
 
 def det_config(root: str = 'data/coco', **dataset) -> Config:
@@ -16,9 +15,7 @@ def det_config(root: str = 'data/coco', **dataset) -> Config:
         'data_prefix': {'img': 'train2017/'},
         **dataset,
     }
-    return Config(
-        {'train_dataloader': {'dataset': dataset}, 'model': {'backbone': {'type': 'mmlocalmamba.LocalVMamba'}}}
-    )
+    return Config({'train_dataloader': {'dataset': dataset}})
 
 
 def make_coco(root: Path) -> None:
@@ -44,6 +41,16 @@ def complaint(cfg: Config, *splits: str) -> str:
 def test_complete_data_pass() -> None:
     make_coco(Path('data/coco'))
     check_data(det_config(), ['train'])
+
+
+def test_checking_changes_no_config() -> None:
+    make_coco(Path('data/coco'))
+    cfg = det_config()
+    before = cfg.to_dict()
+
+    check_data(cfg, ['train', 'val', 'test'])
+
+    assert cfg.to_dict() == before
 
 
 def test_missing_data_are_named_with_key_and_remedy(tmp_path) -> None:
@@ -165,104 +172,3 @@ def test_absolute_paths_ignore_the_root(tmp_path) -> None:
         ),
         ['train'],
     )
-
-
-def test_pretrained_option_reaches_the_backbone() -> None:
-    cfg = det_config()
-
-    apply_pretrained(cfg, 'weights.pth')
-
-    assert cfg.model.backbone.init_cfg == {'type': 'Pretrained', 'checkpoint': 'weights.pth'}
-    assert cfg.pretrained == 'weights.pth'
-
-
-def test_pretrained_none_takes_weights_away() -> None:
-    cfg = det_config()
-    apply_pretrained(cfg, 'weights.pth')
-
-    apply_pretrained(cfg, None)
-
-    assert cfg.model.backbone.init_cfg is None
-
-
-def test_pretrained_without_backbone_is_refused() -> None:
-    with pytest.raises(KeyError, match='no model.backbone'):
-        apply_pretrained(Config({'model': {}}), 'weights.pth')
-
-
-def test_missing_weights_are_named() -> None:
-    cfg = det_config()
-    apply_pretrained(cfg, 'checkpoints/weights.pth')
-
-    with pytest.raises(FileNotFoundError, match='model.backbone.init_cfg.checkpoint = checkpoints/weights.pth'):
-        check_weights(cfg)
-
-
-def test_missing_load_from_is_named() -> None:
-    cfg = det_config()
-    cfg.load_from = 'epoch_12.pth'
-
-    with pytest.raises(FileNotFoundError, match='load_from = epoch_12.pth'):
-        check_weights(cfg)
-
-
-def test_folder_in_place_of_weights_is_refused(tmp_path) -> None:
-    (tmp_path / 'weights').mkdir()
-    (tmp_path / 'weights/file').write_text('')
-    cfg = det_config()
-    cfg.load_from = 'weights'
-
-    with pytest.raises(FileNotFoundError, match='It is a folder'):
-        check_weights(cfg)
-
-
-def test_good_weights_and_urls_pass() -> None:
-    torch.save({'state_dict': {}}, 'weights.pth')
-    cfg = det_config()
-    apply_pretrained(cfg, 'weights.pth')
-    cfg.load_from = 'https://example.org/weights.pth'
-
-    check_weights(cfg)
-
-
-def test_log_says_from_scratch_and_what_was_never_published() -> None:
-    text = starting_point(det_config())
-
-    assert "LocalVMamba (arch='tiny') trains FROM SCRATCH" in text
-    assert 'No weights of this size were ever published' in text
-    assert '--cfg-options pretrained=' in text
-
-
-def test_log_names_published_weights() -> None:
-    cfg = det_config()
-    cfg.model.backbone.update(arch='small')
-
-    assert 'local_vssm_small.ckpt' in starting_point(cfg)
-
-
-def test_log_for_an_architecture_of_ones_own() -> None:
-    cfg = det_config()
-    cfg.model.backbone.update(arch={'dims': [8], 'depths': [1], 'directions': [['h']]})
-
-    assert 'No weights of this size' in starting_point(cfg)
-
-
-def test_log_says_no_more_than_it_knows_of_other_backbones() -> None:
-    cfg = det_config()
-    cfg.model.backbone.type = 'ResNet'
-
-    assert 'the backbone ResNet starts as its own defaults say' in starting_point(cfg)
-
-
-def test_log_names_given_weights() -> None:
-    cfg = det_config()
-    apply_pretrained(cfg, 'weights.pth')
-
-    assert starting_point(cfg) == 'The backbone starts from weights.pth.'
-
-
-def test_log_names_what_is_resumed() -> None:
-    cfg = det_config()
-    cfg.update(resume=True, work_dir='work_dirs/x')
-
-    assert starting_point(cfg) == 'Training resumes from the last checkpoint in work_dirs/x.'

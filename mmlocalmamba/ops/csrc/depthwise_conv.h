@@ -1,7 +1,15 @@
-// The depth-wise 3 x 3 convolution of a feature map with SiLU, forward and backward, a row of a channel block at a time.
+// The depth-wise 3 x 3 convolution of a feature map with SiLU, forward and backward, a row of a channel block at a
+// time.
 //
-// Included once per instruction set, after rows.h. Taps are numbered row by row. The convolution's output before SiLU is
-// never stored: the backward computes it again, and keeps three rows of its gradient.
+// Taps are numbered row by row. The convolution's output before SiLU is never stored: the backward computes it again,
+// and keeps three rows of its gradient.
+#pragma once
+
+#include "instruction_set.h"
+#include "rows.h"
+#include "transcendental.h"
+
+namespace mmlocalmamba::SIMD_NAMESPACE {
 
 // A row of the map and those above and below it, for one channel block; rows outside of the map are zero.
 template <class Simd, class S>
@@ -25,14 +33,14 @@ struct ThreeRows {
 };
 
 template <class Simd>
-struct Conv2dBlock {
+struct DepthwiseConvBlock {
   using V = typename Simd::Vector;
   using T = typename Simd::Value;
-  const Conv2dArguments& args;
+  const DepthwiseConvArguments& args;
   int64_t batch, channel;
   V weight[9], bias;
 
-  Conv2dBlock(const Conv2dArguments& a, int64_t b, int64_t c) : args(a), batch(b), channel(c) {
+  DepthwiseConvBlock(const DepthwiseConvArguments& a, int64_t b, int64_t c) : args(a), batch(b), channel(c) {
     const T* taps = static_cast<const T*>(a.weight) + c;
     for (int tap = 0; tap < 9; ++tap) weight[tap] = load_row<T, Simd>(taps + tap * a.channels, lanes());
     bias = load_row<T, Simd>(static_cast<const T*>(a.bias) + c, lanes());
@@ -75,7 +83,7 @@ struct SiluSink {
   int64_t stride;
   int lanes;
   INLINE void operator()(int64_t x, const typename Simd::Vector& before) const {
-    store_row<S, Simd>(y + x * stride, before * Simd::logistic(before), lanes);
+    store_row<S, Simd>(y + x * stride, before * logistic<Simd>(before), lanes);
   }
 };
 
@@ -89,19 +97,19 @@ struct SiluGradSink {
   int lanes;
   INLINE void operator()(int64_t x, const typename Simd::Vector& before) const {
     PREFETCH(ahead + x * stride);
-    const typename Simd::Vector slope = silu_slope<Simd>(before, Simd::logistic(before));
+    const typename Simd::Vector slope = silu_slope<Simd>(before, logistic<Simd>(before));
     Simd::store(grad + x * grad_stride, load_row<S, Simd>(grad_y + x * stride, lanes) * slope);
   }
 };
 
 // A task is a row of the map: consecutive ones of a thread find two of their three rows in its cache.
 template <class Simd, class S>
-void conv2d_forward(const Conv2dArguments& args, int64_t first, int64_t last) {
+void depthwise_conv_forward(const DepthwiseConvArguments& args, int64_t first, int64_t last) {
   const FlushToZero flush;
   for (int64_t task = first; task < last; ++task) {
     const int64_t batch = task / args.height, y = task % args.height;
     for (int64_t c = 0; c < args.channels; c += Simd::kWidth) {
-      const Conv2dBlock<Simd> block(args, batch, c);
+      const DepthwiseConvBlock<Simd> block(args, batch, c);
       S* const out = block.template row<S>(args.y, y);
       if (block.lanes() == Simd::kWidth) {
         block.template convolve<S>(y, Simd::kWidth, SiluSink<Simd, S>{out, args.y.row, Simd::kWidth});
@@ -115,11 +123,11 @@ void conv2d_forward(const Conv2dArguments& args, int64_t first, int64_t last) {
 // Row y of grad_x, and what row y of x adds to the gradients of weight and bias, from rows of the gradient of what SiLU
 // was applied to. Each of its numbers meets x at its own column and at those beside it.
 template <class Simd, class S>
-INLINE void conv2d_grad_row(const Conv2dBlock<Simd>& block, int64_t y, int lanes,
-                            const ThreeRows<Simd, typename Simd::Value>& grads) {
+INLINE void depthwise_grad_row(const DepthwiseConvBlock<Simd>& block, int64_t y, int lanes,
+                               const ThreeRows<Simd, typename Simd::Value>& grads) {
   using V = typename Simd::Vector;
   using T = typename Simd::Value;
-  const Conv2dArguments& args = block.args;
+  const DepthwiseConvArguments& args = block.args;
   const S* const x = block.template row<const S>(args.x, y);
   S* const grad_x = block.template row<S>(args.grad_x, y);
   const V zero = Simd::set(0);
@@ -156,44 +164,47 @@ INLINE void conv2d_grad_row(const Conv2dBlock<Simd>& block, int64_t y, int lanes
 }
 
 template <class Simd, class S>
-INLINE void conv2d_before_silu_row(const Conv2dBlock<Simd>& block, int64_t y, int lanes, typename Simd::Value* grad,
-                                   int64_t grad_stride) {
+INLINE void depthwise_before_silu_row(const DepthwiseConvBlock<Simd>& block, int64_t y, int lanes,
+                                      typename Simd::Value* grad, int64_t grad_stride) {
   const S* const grad_y = block.template row<const S>(block.args.grad_y, y);
   const S* const ahead = block.template row<const S>(block.args.grad_y, smaller(y + 1, block.args.height - 1));
-  block.template convolve<S>(y, lanes, SiluGradSink<Simd, S>{grad_y, ahead, block.args.grad_y.row, grad, grad_stride, lanes});
+  block.template convolve<S>(y, lanes,
+                             SiluGradSink<Simd, S>{grad_y, ahead, block.args.grad_y.row, grad, grad_stride, lanes});
 }
 
 // A task takes a group of channel blocks down the map of an image, so that nobody else adds to their gradients.
 template <class Simd, class S>
-void conv2d_backward(const Conv2dArguments& args, int64_t first, int64_t last) {
+void depthwise_conv_backward(const DepthwiseConvArguments& args, int64_t first, int64_t last) {
   using T = typename Simd::Value;
   const FlushToZero flush;
-  const int64_t groups = (args.channels + kConv2dGroup - 1) / kConv2dGroup;
+  const int64_t groups = (args.channels + kConvGroup - 1) / kConvGroup;
   constexpr int64_t kept = 3;
-  const int64_t row = args.width * kConv2dGroup;
+  const int64_t row = args.width * kConvGroup;
   Array<T> grads(kept * row);
   for (int64_t task = first; task < last; ++task) {
-    const int64_t batch = task / groups, start = task % groups * kConv2dGroup;
-    const int64_t end = smaller(start + kConv2dGroup, args.channels);
+    const int64_t batch = task / groups, start = task % groups * kConvGroup;
+    const int64_t end = smaller(start + kConvGroup, args.channels);
     for (int64_t y = -1; y < args.height; ++y) {
       for (int64_t c = start; c < end && y + 1 < args.height; c += Simd::kWidth) {
-        const Conv2dBlock<Simd> block(args, batch, c);
+        const DepthwiseConvBlock<Simd> block(args, batch, c);
         T* const grad = grads.data() + (y + 1) % kept * row + (c - start);
         if (block.lanes() == Simd::kWidth) {
-          conv2d_before_silu_row<Simd, S>(block, y + 1, Simd::kWidth, grad, kConv2dGroup);
+          depthwise_before_silu_row<Simd, S>(block, y + 1, Simd::kWidth, grad, kConvGroup);
         } else {
-          conv2d_before_silu_row<Simd, S>(block, y + 1, block.lanes(), grad, kConv2dGroup);
+          depthwise_before_silu_row<Simd, S>(block, y + 1, block.lanes(), grad, kConvGroup);
         }
       }
       for (int64_t c = start; c < end && y >= 0; c += Simd::kWidth) {
-        const Conv2dBlock<Simd> block(args, batch, c);
-        const ThreeRows<Simd, T> rows(grads.data() + (c - start), args.height, y, kept, row, kConv2dGroup);
+        const DepthwiseConvBlock<Simd> block(args, batch, c);
+        const ThreeRows<Simd, T> rows(grads.data() + (c - start), args.height, y, kept, row, kConvGroup);
         if (block.lanes() == Simd::kWidth) {
-          conv2d_grad_row<Simd, S>(block, y, Simd::kWidth, rows);
+          depthwise_grad_row<Simd, S>(block, y, Simd::kWidth, rows);
         } else {
-          conv2d_grad_row<Simd, S>(block, y, block.lanes(), rows);
+          depthwise_grad_row<Simd, S>(block, y, block.lanes(), rows);
         }
       }
     }
   }
 }
+
+}  // namespace mmlocalmamba::SIMD_NAMESPACE

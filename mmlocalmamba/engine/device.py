@@ -1,0 +1,92 @@
+"""Fits a run to the device that there is: mixed precision on a GPU, float32 and gloo on the CPU."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from mmengine.config import Config
+from mmengine.device import is_cuda_available, is_musa_available, is_npu_available
+from mmengine.logging import print_log
+
+
+def has_accelerator() -> bool:
+    """Tell whether MMEngine can train in mixed precision here."""
+    return is_cuda_available() or is_npu_available() or is_musa_available()
+
+
+def use_amp(cfg: Config) -> None:
+    """Turn automatic mixed precision on, as ``--amp`` asks for.
+
+    Raises:
+        ValueError: If there is no accelerator: MMEngine's mixed precision does not run on the CPU.
+    """
+    if not has_accelerator():
+        raise ValueError('--amp needs a GPU, and PyTorch sees none here: leave it out to train in float32 on the CPU')
+    cfg.optim_wrapper.type = 'AmpOptimWrapper'
+    cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
+
+
+def fit_precision(cfg: Config) -> None:
+    """Let a config that trains in mixed precision run where there is only a CPU: in float32, and the log says so.
+
+    Args:
+        cfg: The whole config, changed in place; with a GPU it stays as it is.
+    """
+    wrapper = cfg.get('optim_wrapper')
+    if has_accelerator() or not isinstance(wrapper, Mapping) or wrapper.get('type') != 'AmpOptimWrapper':
+        return
+    settings = {key: value for key, value in wrapper.items() if key not in ('loss_scale', 'dtype', 'use_fsdp')}
+    cfg.optim_wrapper = {**settings, 'type': 'OptimWrapper'}
+    print_log('No GPU: the config asks for mixed precision, this run uses float32 on the CPU.', logger='current')
+
+
+def fit_launcher(cfg: Config) -> None:
+    """Let a config run in several processes where there is only a CPU.
+
+    SyncBN becomes BN, and the log says so; the model's wrapper is told to use no GPU.
+
+    Args:
+        cfg: The whole config, changed in place; with a GPU, or without a launcher, it stays as it is.
+    """
+    if has_accelerator() or cfg.get('launcher', 'none') == 'none':
+        return
+    if _replace_sync_bn(cfg.get('model')):
+        print_log('No GPU: SyncBN becomes BN, whose statistics are those of each process alone.', logger='current')
+    wrapper = {
+        'type': 'MMDistributedDataParallel',
+        'device_ids': None,  # MMEngine's default is a GPU
+        'broadcast_buffers': False,
+        'find_unused_parameters': cfg.get('find_unused_parameters', False),
+    }
+    cfg.model_wrapper_cfg = {**wrapper, **(cfg.get('model_wrapper_cfg') or {})}
+
+
+def _replace_sync_bn(node: Any) -> bool:
+    """Put BN in the place of SyncBN, which has no implementation for CPUs; tell whether there was any."""
+    values = node.values() if isinstance(node, dict) else node if isinstance(node, list) else ()
+    found = [_replace_sync_bn(value) for value in values]
+    if isinstance(node, dict) and node.get('type') == 'SyncBN':
+        node['type'] = 'BN'
+        return True
+    return any(found)
+
+
+def start_process_group(launcher: str) -> None:
+    """Let several processes find each other where there is only a CPU: MMEngine's own launchers always take a GPU.
+
+    With a GPU, or without a launcher, there is nothing to do.
+
+    Args:
+        launcher: As ``--launcher`` says.
+
+    Raises:
+        ValueError: If a launcher other than 'pytorch' is asked for without a GPU.
+    """
+    if launcher == 'none' or has_accelerator():
+        return
+    if launcher != 'pytorch':
+        raise ValueError(f'--launcher {launcher} needs GPUs, and PyTorch sees none here; --launcher pytorch does not')
+    if not torch.distributed.is_initialized():
+        torch.distributed.init_process_group('gloo')
