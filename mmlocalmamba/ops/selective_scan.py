@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .autocast import outside_autocast
+from .autocast import in_autocast, outside_autocast
 from .backends import backend_for, load_backend, takes_factors
 from .registration import register_operation
 from .scan_inputs import ScanInputs, check_kept_states
@@ -61,7 +61,7 @@ def local_selective_scan(inputs: ScanInputs, backend: str | None = None) -> Tens
         >>> y.shape
         torch.Size([1, 2, 6, 4])
     """
-    if torch.is_autocast_enabled(inputs.u.device.type):
+    if in_autocast(inputs.u.device.type):
         u, dt, B, C = (_widened(x) for x in (inputs.u, inputs.dt, inputs.B, inputs.C))
         inputs = inputs._replace(u=u, dt=dt, B=B, C=C)
     inputs.check()
