@@ -83,7 +83,7 @@ def compile_report(capability: int = 90, dtype: str = 'float32', d_state: int = 
         aligned = {(i,): [['tt.divisibility', 16]] for i, arg in enumerate(kernel.arg_names) if types[arg][0] == '*'}
         source = ASTSource(fn=kernel, signature=types, constexprs=constants, attrs=aligned)
         compiled = triton.compile(source, target=GPUTarget('cuda', capability, 32), options={'num_warps': 1})
-        registers, spills = _resources(compiled.asm['cubin'])
+        registers, spills = resources(compiled.asm['cubin'])
         shared, exchanges = int(compiled.metadata.shared), compiled.asm['ptx'].count('shfl.sync')
         reports.append(KernelReport(name, capability, registers, spills, shared, exchanges))
     return reports
@@ -109,7 +109,7 @@ def _type(arg: str, dtype: str) -> str:
     return '*i32' if arg == 'order' else 'i32'
 
 
-def _resources(cubin: bytes) -> tuple[int, int]:
+def resources(cubin: bytes) -> tuple[int, int]:
     """Read registers and local memory of a compiled kernel with the cuobjdump that comes with Triton."""
     import triton
 

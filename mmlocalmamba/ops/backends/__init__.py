@@ -84,9 +84,9 @@ def backend_for(device: torch.device | str = 'cpu', name: str | None = None) -> 
     return _choose(device, name)
 
 
-FUSED_OPERATIONS: dict[str, tuple[str, ...]] = {
-    'cpu': ('add_norm', 'causal_conv', 'depthwise_conv', 'gate_and_merge', 'merge_and_normalise'),
-}
+_AROUND_THE_SCAN = ('add_norm', 'causal_conv', 'depthwise_conv', 'gate_and_merge', 'merge_and_normalise')
+
+FUSED_OPERATIONS: dict[str, tuple[str, ...]] = {'triton': _AROUND_THE_SCAN, 'cpu': _AROUND_THE_SCAN}
 """What stands around the scan and has fused kernels: the modules ``<back end>/<operation>.py``, by back end.
 
 Each has a ``forward`` and a ``backward`` with the keyword arguments of its registered operation. Where a device's back
