@@ -25,6 +25,8 @@ from typing import Any
 
 import torch
 
+from ..fused_tuning import run_tuned, tunes
+
 ENVIRONMENT_VARIABLE = 'MMLOCALMAMBA_BACKEND'
 
 BACKENDS: tuple[str, ...] = ('triton', 'cuda', 'cpu', 'chunked', 'reference')
@@ -116,7 +118,10 @@ def fused(operation: str, function: str) -> Callable[..., Any]:
                 f'{operation} has no fused kernels for the back end {name!r} on {str(device)!r}: call the public '
                 'function of mmlocalmamba.ops, which then uses PyTorch'
             )
-        return getattr(_import_fused(name, operation), function)(**values)
+        implementation = getattr(_import_fused(name, operation), function)
+        if tunes(name, device):
+            return run_tuned(operation, function, implementation, values)
+        return implementation(**values)
 
     return run
 
