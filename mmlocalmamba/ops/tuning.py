@@ -211,6 +211,11 @@ def size_class(size: int) -> int:
     return 1 << max(size - 1, 0).bit_length()
 
 
+def spent() -> float:
+    """Give the seconds that this process has spent on tuning, compilation included."""
+    return _tuner.spent
+
+
 def tune_together(run: Callable[[], Any], device: torch.device) -> None:
     """Tune in rank 0, and let all processes of a distributed training take its choices.
 
