@@ -14,16 +14,5 @@ model = dict(
     )
 )
 # A short training moves alpha too little at the weights' rate: AdamW's steps are about as long as the rate.
-optim_wrapper = dict(
-    constructor='DefaultOptimWrapperConstructor',
-    paramwise_cfg=dict(
-        norm_decay_mult=0.0,
-        bias_decay_mult=0.0,
-        custom_keys={
-            'merge.alpha': dict(lr_mult=10.0, decay_mult=0.0),
-            'mixer.A_log': dict(decay_mult=0.0),
-            'mixer.D': dict(decay_mult=0.0),
-        },
-    ),
-)
+optim_wrapper = dict(paramwise_cfg=dict(lr_mult={'merge.alpha': 10.0}))
 custom_hooks = [dict(type='mmlocalmamba.DirectionSearchHook', interval=10), dict(type='mmlocalmamba.NonFiniteHook')]

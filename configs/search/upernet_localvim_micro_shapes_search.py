@@ -8,19 +8,7 @@ _base_ = ['../demo/upernet_localvim_micro_shapes.py']
 candidates = ['h', 'h_flip', 'v', 'v_flip', 'w2', 'w2_flip', 'w7', 'w7_flip']
 model = dict(backbone=dict(arch=dict(_delete_=True, embed_dim=64, depth=4, directions=[candidates] * 4), search=True))
 # A short training moves alpha too little at the weights' rate: AdamW's steps are about as long as the rate.
-optim_wrapper = dict(
-    constructor='DefaultOptimWrapperConstructor',
-    paramwise_cfg=dict(
-        norm_decay_mult=0.0,
-        bias_decay_mult=0.0,
-        custom_keys={
-            'merge.alpha': dict(lr_mult=10.0, decay_mult=0.0),
-            'mixer.A_log': dict(decay_mult=0.0),
-            'mixer.D': dict(decay_mult=0.0),
-            'norm.weight': dict(decay_mult=0.0),  # RMSNorm, which MMEngine does not count among the norms
-        },
-    ),
-)
+optim_wrapper = dict(paramwise_cfg=dict(lr_mult={'merge.alpha': 10.0}))
 custom_hooks = [
     dict(type='mmlocalmamba.DirectionSearchHook', interval=20, num_sampled=2),
     dict(type='mmlocalmamba.NonFiniteHook'),

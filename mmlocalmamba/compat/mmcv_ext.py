@@ -1,32 +1,32 @@
 """Stand-in for mmcv's compiled operators (``mmcv._ext``) on torchvision: NMS and RoIAlign, all that R-CNNs need.
 
-Python loads this file under the name ``mmcv._ext`` where no compiled one exists (:mod:`mmlocalmamba.compat.finder`).
-The functions keep the signatures that ``mmcv/ops/nms.py`` and ``mmcv/ops/roi_align.py`` call, in mmcv 2.1 and
-onedl-mmcv 2.3: results go into the output tensors they are given. Every other operator exists, because mmcv asks for
-all of them by name when it is imported, and raises when it is called.
+Multi-scale deformable attention is there too, on mmcv's own PyTorch version of it.
+
+Python loads this file under the name ``mmcv._ext`` where no compiled one exists (:mod:`mmlocalmamba.compat.finder`);
+``MMLOCALMAMBA_MMCV_EXT=0`` in the environment switches that off. The functions keep the signatures that ``mmcv/ops``
+calls, in mmcv 2.1 and onedl-mmcv 2.3: results go into the output tensors they are given. Other operators are missing:
+``hasattr`` says so, and using one raises (:mod:`mmlocalmamba.compat.mmcv_ops`).
 """
 
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Callable
-from typing import Any, NoReturn
+from typing import Any
 
 import torch
 from torch import Tensor
 from torchvision.ops import nms as torchvision_nms
 from torchvision.ops import roi_align as torchvision_roi_align
 
-HOW_TO_GET_FULL_MMCV = (
-    'Build mmcv with its operators (needs a C++ compiler, and nvcc for CUDA; tens of minutes): '
-    'MMCV_WITH_OPS=1 pip install --no-build-isolation --no-binary :all: --no-deps --force-reinstall onedl-mmcv '
-    '(or mmcv==2.1.0 for the original packages).'
-)
+from mmlocalmamba.compat.mmcv_ops import HOW_TO_GET_FULL_MMCV, MissingOperatorError, is_loading, mark, missing
 
 _AVERAGE = 1  # mmcv's code of pool_mode='avg'
 
 logging.getLogger('mmlocalmamba').warning(
-    "mmcv's compiled operators (mmcv._ext) are not installed: torchvision's nms and roi_align stand in for them."
+    "mmcv's compiled operators (mmcv._ext) are not installed: torchvision's nms and roi_align stand in for them "
+    '(MMLOCALMAMBA_MMCV_EXT=0 in the environment switches this off).'
 )
 
 
@@ -134,6 +134,68 @@ def roi_align_backward(
     )
 
 
+def ms_deform_attn_forward(
+    value: Tensor,
+    spatial_shapes: Tensor,
+    level_start_index: Tensor,
+    sampling_locations: Tensor,
+    attention_weights: Tensor,
+    im2col_step: int,
+) -> Tensor:
+    """Multi-scale deformable attention (Deformable DETR, equation 3).
+
+    Args:
+        value: (B, S, heads, C), the features of all levels.
+        spatial_shapes: (levels, 2) height and width of each level, whose products add up to S.
+        level_start_index: (levels,) first feature of each level; it follows from the shapes.
+        sampling_locations: (B, Q, heads, levels, points, 2) x, y in [0, 1].
+        attention_weights: (B, Q, heads, levels, points).
+        im2col_step: Images per step of the compiled operator; not used.
+
+    Returns:
+        (B, Q, heads * C).
+    """
+    from mmcv.ops import multi_scale_deform_attn
+
+    return multi_scale_deform_attn.multi_scale_deformable_attn_pytorch(
+        value, spatial_shapes, sampling_locations, attention_weights
+    )
+
+
+def ms_deform_attn_backward(
+    value: Tensor,
+    spatial_shapes: Tensor,
+    level_start_index: Tensor,
+    sampling_locations: Tensor,
+    attention_weights: Tensor,
+    grad_output: Tensor,
+    grad_value: Tensor,
+    grad_sampling_loc: Tensor,
+    grad_attn_weight: Tensor,
+    im2col_step: int,
+) -> None:
+    """Gradients of :func:`ms_deform_attn_forward`, written into the last three tensors.
+
+    Args:
+        value: As given to the forward, as are the next four.
+        spatial_shapes: See the forward.
+        level_start_index: See the forward.
+        sampling_locations: See the forward.
+        attention_weights: See the forward.
+        grad_output: (B, Q, heads * C).
+        grad_value: Shaped like ``value``, receives its gradient.
+        grad_sampling_loc: Shaped like ``sampling_locations``, receives their gradient.
+        grad_attn_weight: Shaped like ``attention_weights``, receives their gradient.
+        im2col_step: Not used.
+    """
+    inputs = [tensor.detach().requires_grad_() for tensor in (value, sampling_locations, attention_weights)]
+    with torch.enable_grad():
+        output = ms_deform_attn_forward(inputs[0], spatial_shapes, level_start_index, inputs[1], inputs[2], im2col_step)
+    gradients = torch.autograd.grad(output, inputs, grad_output)
+    for target, gradient in zip((grad_value, grad_sampling_loc, grad_attn_weight), gradients, strict=True):
+        target.copy_(gradient)
+
+
 def get_compiler_version() -> str:
     """Return what mmcv's environment report prints as its compiler."""
     return 'none (torchvision stand-in of mmlocalmamba)'
@@ -157,14 +219,15 @@ def _check_pool_mode(pool_mode: int) -> None:
         )
 
 
-def __getattr__(name: str) -> Callable[..., NoReturn]:
+def __getattr__(name: str) -> Callable[..., Any]:
+    """Say that an operator is missing, except to ``mmcv.ops``, which asks for all of them when it is imported."""
     if name.startswith('__'):
         raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+    if not is_loading():
+        raise MissingOperatorError(missing(name))
+    mark(sys._getframe(1))
+    return _placeholder
 
-    def missing_operator(*args: Any, **kwargs: Any) -> NoReturn:
-        raise NotImplementedError(
-            f"mmcv's compiled operator {name!r} is not installed, and the torchvision stand-in of mmlocalmamba has "
-            f'nms and roi_align only. {HOW_TO_GET_FULL_MMCV}'
-        )
 
-    return missing_operator
+def _placeholder(*args: Any, **kwargs: Any) -> None:
+    raise MissingOperatorError(HOW_TO_GET_FULL_MMCV)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from typing import Any
 
 from mmengine.logging import print_log
@@ -12,7 +13,11 @@ from torch import nn
 from mmlocalmamba.registry import OPTIM_WRAPPER_CONSTRUCTORS
 
 NO_DECAY_NAMES = ('bias', 'A_log', 'D', 'pos_embed', 'cls_token', 'cls_pos_embed')
-"""Last parts of parameter names without weight decay; so are names that end in ``_bias``, and all of one dimension."""
+"""Parameters without weight decay, by the last part of their names.
+
+Those whose names end in ``_bias`` have none either, nor have those of one dimension: biases, norms, and the ``alpha``
+of a direction search. This is the one place that says so; configs name :class:`LayerDecayOptimWrapperConstructor`.
+"""
 
 BACKBONE = 'backbone.'
 
@@ -23,29 +28,37 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
 
     The learning rate of layer i of n is multiplied by ``layer_decay_rate ** (n - 1 - i)``; which layer a parameter
     belongs to is what the model's ``backbone.get_layer_depth(name, prefix)`` says, and everything outside the backbone
-    is of the last layer. Norms, biases, position tables, class tokens, A_log and D have no weight decay. Parameters
-    that share both settings form one group; the groups are printed at DEBUG level.
+    is of the last layer. Norms, biases, position tables, class tokens, A_log, D and alpha have no weight decay
+    (:data:`NO_DECAY_NAMES`). Parameters that share both settings form one group; the groups are printed at DEBUG level.
 
     Args:
         optim_wrapper_cfg: mmengine's, with ``optimizer``; its ``lr`` and ``weight_decay`` are what is multiplied.
-        paramwise_cfg: Settings: ``layer_decay_rate`` in (0, 1], default 1.0 (no layer-wise decay).
+        paramwise_cfg: Settings. ``layer_decay_rate`` is in (0, 1]; default: 1.0, no layer-wise decay. ``lr_mult``
+            multiplies learning rates further: factors above 0 by a part of the parameters' names, such as
+            ``{'merge.alpha': 10.0}``; default: none.
 
     Raises:
-        ValueError: If a setting is unknown or out of range.
+        ValueError: If a setting is unknown or out of range; from the call, if a name of ``lr_mult`` fits no parameter.
         TypeError: From the call, if layers are asked for and the backbone does not tell them.
     """
 
     def __init__(self, optim_wrapper_cfg: dict[str, Any], paramwise_cfg: dict[str, Any] | None = None) -> None:
         # Never empty: the parent would take an empty one for "no settings per parameter".
-        super().__init__(optim_wrapper_cfg, {'layer_decay_rate': 1.0, **(paramwise_cfg or {})})
+        super().__init__(optim_wrapper_cfg, {'layer_decay_rate': 1.0, 'lr_mult': {}, **(paramwise_cfg or {})})
 
     def _validate_cfg(self) -> None:
-        unknown = set(self.paramwise_cfg) - {'layer_decay_rate'}
+        unknown = set(self.paramwise_cfg) - {'layer_decay_rate', 'lr_mult'}
         if unknown:
-            raise ValueError(f'paramwise_cfg has unknown settings {sorted(unknown)}: the only one is layer_decay_rate')
+            raise ValueError(
+                f'paramwise_cfg has unknown settings {sorted(unknown)}: there are layer_decay_rate and lr_mult. What '
+                'has no weight decay needs no setting'
+            )
         rate = self.paramwise_cfg['layer_decay_rate']
         if not 0 < rate <= 1:
             raise ValueError(f'layer_decay_rate={rate} is out of range: it must be above 0 and at most 1')
+        for part, factor in self.paramwise_cfg['lr_mult'].items():
+            if not factor > 0:
+                raise ValueError(f'lr_mult[{part!r}]={factor} is out of range: it must be above 0')
         for name in ('lr', 'weight_decay'):
             if name not in self.optimizer_cfg:
                 raise ValueError(f'the optimizer needs {name}=..., got {dict(self.optimizer_cfg)}')
@@ -63,11 +76,16 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
                 f'layer_decay_rate={rate} needs a model whose backbone has get_layer_depth(); '
                 f'{type(module).__name__} has none: use layer_decay_rate=1.0'
             )
+        names = [name for name, _ in module.named_parameters()]
+        for part in self.paramwise_cfg['lr_mult']:
+            if not any(part in name for name in names):
+                raise ValueError(f'lr_mult={part!r} is part of no parameter name of this {type(module).__name__}')
         groups: dict[tuple[float, float], dict[str, Any]] = {}
         for name, parameter in module.named_parameters():
             if not parameter.requires_grad:
                 continue
             scale = 1.0 if rate == 1 else _layer_scale(module, name, rate)
+            scale *= math.prod(factor for part, factor in self.paramwise_cfg['lr_mult'].items() if part in name)
             decay = 0.0 if is_free_of_decay(name, parameter) else self.base_wd
             group = groups.setdefault(
                 (scale, decay), {'params': [], 'names': [], 'lr': self.base_lr * scale, 'weight_decay': decay}
@@ -75,9 +93,9 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
             group['params'].append(parameter)
             group['names'].append(name)
         for _, group in sorted(groups.items()):
-            names = group.pop('names')
+            members = ', '.join(group.pop('names'))
             print_log(
-                f'lr {group["lr"]:.3g}, weight decay {group["weight_decay"]:.3g}: {", ".join(names)}',
+                f'lr {group["lr"]:.3g}, weight decay {group["weight_decay"]:.3g}: {members}',
                 logger='current',
                 level=logging.DEBUG,
             )

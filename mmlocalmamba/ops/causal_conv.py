@@ -42,7 +42,7 @@ def local_causal_conv1d(x: Tensor, weight: Tensor, bias: Tensor, order: Tensor) 
 
 def causal_conv1d_naive(x: Tensor, weight: Tensor, bias: Tensor, order: Tensor) -> Tensor:
     """Convolve tap by tap; arguments as in :func:`local_causal_conv1d`, differentiable by autograd."""
-    check_order(order, x.shape[1])
+    check_order(order, x.shape[1], once=False)
     compute = torch.promote_types(x.dtype, torch.float32)
     width, length = weight.shape[-1], order.shape[1]
     padded = F.pad(gather_tokens(x, order).to(compute), (0, 0, 0, 0, width - 1, 0))

@@ -40,6 +40,14 @@ class ChannelGate(NamedTuple):
         if y.dim() != 4:
             raise ValueError(f'y must be (Bt, K, L, D), got {tuple(y.shape)}')
         channels, hidden = y.shape[-1], self.reduce_weight.shape[0]
+        if (  # quickly, since every layer asks in every step
+            self.norm_weight.shape == self.norm_bias.shape == self.select_bias.shape == (channels,)
+            and self.reduce_weight.shape == (hidden, channels)
+            and self.reduce_bias.shape == (hidden,)
+            and self.select_weight.shape == (channels, hidden)
+            and all(tensor.device == y.device for tensor in self.tensors)
+        ):
+            return
         wanted = ((channels,), (channels,), (hidden, channels), (hidden,), (channels, hidden), (channels,))
         for name, tensor, shape in zip(self._fields, self.tensors, wanted, strict=False):
             if tuple(tensor.shape) != shape:

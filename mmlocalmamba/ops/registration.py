@@ -79,29 +79,43 @@ def register_operation(
     operation.register_fake(_by_name(fake, arguments))
     backward_operation.register_fake(_by_name(backward_fake, backward_arguments))
 
+    # These run for every operation of every training step: names are turned into places once, here.
+    places = {key: place for place, key in enumerate((*arguments, *outputs))}
+    saved_places = [places[key] for key in saved]
+    setting_places = [places[key] for key in settings]
+    shape_places = [saved.index(key) for key in shapes]
+    # For each argument, which of the computed gradients is its own: None for an argument without one.
+    gradient_places = [shapes.index(gradients[key]) if key in gradients else None for key in arguments]
+
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
         tensors = output if isinstance(output, tuple) else (output,)
-        values = dict(zip((*arguments, *outputs), (*inputs, *tensors), strict=True))
+        values = (*inputs, *tensors)
         # Otherwise autograd fills tensors of zeros for the gradients of what is only kept.
         ctx.set_materialize_grads(False)
-        if results < len(outputs):
+        if results < len(tensors):
             ctx.mark_non_differentiable(*tensors[results:])
-        ctx.save_for_backward(*(values[key] for key in saved))
-        ctx.settings = [values[key] for key in settings]
-        ctx.dtypes = {key: None if values[key] is None else values[key].dtype for key in gradients}
-        ctx.results = [(tensor.shape, tensor.dtype, tensor.device) for tensor in tensors[:results]]
+        ctx.save_for_backward(*[values[place] for place in saved_places])
+        ctx.settings = [values[place] for place in setting_places]
+        ctx.dtypes = [value.dtype if isinstance(value, Tensor) else None for value in inputs]
+        if results > 1:  # a single result has a gradient, or there is no backward
+            ctx.results = [(tensor.shape, tensor.dtype, tensor.device) for tensor in tensors[:results]]
 
     def differentiate(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
-        whole = (
-            torch.zeros(shape, dtype=dtype, device=device) if grad is None else grad
-            for grad, (shape, dtype, device) in zip(grads, ctx.results, strict=False)
-        )
-        kept = dict(zip(saved, ctx.saved_tensors, strict=True))
-        computed = iter(backward_operation(*whole, *kept.values(), *ctx.settings))
-        by_shape = {key: next(computed) for key in shapes if kept[key] is not None}
+        if results > 1:
+            grads = tuple(
+                torch.zeros(shape, dtype=dtype, device=device) if grad is None else grad
+                for grad, (shape, dtype, device) in zip(grads, ctx.results, strict=False)
+            )
+        kept = ctx.saved_tensors
+        computed = backward_operation(*grads[:results], *kept, *ctx.settings)
+        if len(computed) < len(shapes):  # those of absent tensors are left out
+            present = iter(computed)
+            computed = [None if kept[place] is None else next(present) for place in shape_places]
         return tuple(
-            by_shape[gradients[key]].to(ctx.dtypes[key]) if ctx.dtypes.get(key) is not None else None
-            for key in arguments
+            [
+                None if place is None or dtype is None else computed[place].to(dtype)
+                for place, dtype in zip(gradient_places, ctx.dtypes, strict=True)
+            ]
         )
 
     operation.register_autograd(differentiate, setup_context=setup_context)

@@ -7,6 +7,14 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+_COMPUTE = {
+    torch.float32: torch.float32,
+    torch.bfloat16: torch.float32,
+    torch.float16: torch.float32,
+    torch.float64: torch.float64,
+}
+"""What states are computed in, by the dtype of tokens."""
+
 
 class ScanInputs(NamedTuple):
     """Tokens and parameters of K scans over one map.
@@ -68,11 +76,36 @@ class ScanInputs(NamedTuple):
         Raises:
             ValueError: The message names the argument, what it is and what is wanted.
         """
+        if self._fits():
+            return
         self._check_shapes()
         self._check_dtypes()
         for name, value in self._asdict().items():
             if isinstance(value, Tensor) and value.device != self.u.device:
                 raise ValueError(f'{name} is on {value.device}, but u is on {self.u.device}: move it there')
+
+    def _fits(self) -> bool:
+        """Tell quickly whether all is as it should be: every layer of a model asks in every step.
+
+        False does not mean that it is not. The checks that explain what is wrong say so.
+        """
+        u, dt, A, B, C, D, dt_bias, order, num_tokens, dt_weight, _ = self
+        tokens, parameters = u.dtype, A.dtype
+        if u.dim() != 3 or A.dim() != 3 or order.dim() != 2 or dt_weight is None or dt_weight.dim() != 3:
+            return False
+        (batch, rows, channels), (directions, _, d_state) = u.shape, A.shape
+        return (
+            num_tokens in (None, rows)
+            and dt.shape == (batch, rows, directions, dt_weight.shape[2])
+            and B.shape == C.shape == (batch, rows, directions, d_state)
+            and A.shape[1] == channels
+            and D.shape == dt_bias.shape == (directions, channels) == dt_weight.shape[:2]
+            and order.shape[0] == directions
+            and dt.dtype == B.dtype == C.dtype == tokens
+            and D.dtype == dt_bias.dtype == parameters == _COMPUTE.get(tokens)
+            and order.dtype == torch.int32
+            and all(x.device == u.device for x in (dt, A, B, C, D, dt_bias, order, dt_weight))
+        )
 
     def _check_shapes(self) -> None:
         u, A, order = self.u, self.A, self.order
@@ -119,7 +152,7 @@ class ScanInputs(NamedTuple):
             )
 
     def _check_dtypes(self) -> None:
-        if not self.u.is_floating_point():
+        if self.u.dtype not in _COMPUTE:
             raise ValueError(f'u is {self.u.dtype}: want float32, float64, bfloat16 or float16')
         if self.order.dtype != torch.int32:
             raise ValueError(

@@ -97,12 +97,13 @@ def _load(inputs: ScanInputs, backend: str) -> Any:
     """Load the back end that an operation names, and check that it can work from these inputs."""
     inputs.check()
     name = backend_for(inputs.u.device, backend)
-    if (inputs.dt_weight is not None or inputs.log_A) and not takes_factors(inputs.u.device, backend):
+    module = load_backend(name)
+    if (inputs.dt_weight is not None or inputs.log_A) and not module.TAKES_FACTORS:
         raise ValueError(
             f'the back end {name!r} takes neither dt_weight nor log_A: call mmlocalmamba.ops.local_selective_scan, '
             'which computes dt and A first'
         )
-    return load_backend(name)
+    return module
 
 
 def _forward(keep_states: bool, backend: str, **values: Any) -> tuple[Tensor, Tensor]:

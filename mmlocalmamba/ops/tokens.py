@@ -14,7 +14,7 @@ def unit_stride(x: Tensor) -> Tensor:
     return x if x.shape[-1] <= 1 or x.stride(-1) == 1 else x.contiguous()
 
 
-def check_order(order: Tensor, num_tokens: int) -> None:
+def check_order(order: Tensor, num_tokens: int, once: bool = True) -> None:
     """Check the values of an order where that costs little: on the CPU.
 
     On other devices it would have to wait for the device. There, kernels leave out what is out of range, and PyTorch's
@@ -23,9 +23,10 @@ def check_order(order: Tensor, num_tokens: int) -> None:
     Args:
         order: int32 (K, L_scan).
         num_tokens: Number of tokens L of the map.
+        once: Whether a direction may visit a token at most once. Default: it may not visit it again.
 
     Raises:
-        ValueError: If a direction names a token that there is not, or one twice.
+        ValueError: If a direction names a token that there is not, or one twice where that is not allowed.
     """
     if order.device.type != 'cpu' or order.numel() == 0 or torch.compiler.is_compiling():
         return
@@ -33,6 +34,8 @@ def check_order(order: Tensor, num_tokens: int) -> None:
     if lowest < -1 or highest >= num_tokens:
         wrong = highest if highest >= num_tokens else lowest
         raise ValueError(f'order holds {wrong}, want -1 for padding or a token from 0 to {num_tokens - 1}')
+    if not once:
+        return
     visits = order.new_zeros(order.shape[0], num_tokens + 1)
     visits.scatter_add_(1, order.long() + 1, torch.ones_like(order))
     if num_tokens > 0 and int(visits[:, 1:].max()) > 1:

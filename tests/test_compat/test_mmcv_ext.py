@@ -1,5 +1,6 @@
 import importlib.machinery
 import math
+import os
 import subprocess
 import sys
 
@@ -192,11 +193,112 @@ def test_max_roi_align_is_refused() -> None:
         roi_align(torch.randn(1, 2, 8, 8), torch.tensor([[0.0, 1, 1, 6, 7]]), (2, 2), 1.0, 0, 'max', True)
 
 
-def test_other_operator_is_named_when_called() -> None:
-    from mmcv.ops import soft_nms
+@pytest.fixture
+def attention_inputs() -> dict[str, Tensor]:
+    shapes = torch.tensor([[4, 6], [2, 3]])
+    return {
+        'value': torch.randn(2, 30, 4, 8, dtype=torch.float64, requires_grad=True),
+        'value_spatial_shapes': shapes,
+        'sampling_locations': torch.rand(2, 5, 4, 2, 3, 2, dtype=torch.float64, requires_grad=True),
+        'attention_weights': torch.rand(2, 5, 4, 2, 3, dtype=torch.float64, requires_grad=True),
+    }
 
-    with pytest.raises(NotImplementedError, match=r"'softnms'.*MMCV_WITH_OPS=1"):
-        soft_nms(random_boxes(3), torch.rand(3))
+
+def test_deformable_attention_on_a_gpu_is_that_on_the_cpu(attention_inputs) -> None:
+    """mmcv calls mmcv._ext on a GPU, and its own PyTorch version on the CPU."""
+
+    ours = sys.modules['mmcv.ops.multi_scale_deform_attn']
+    pytorch_version = vars(ours)['multi_scale_deformable_attn_pytorch']
+    value, shapes, locations, weights = attention_inputs.values()
+    wanted = pytorch_version(value, shapes, locations, weights)
+    function = vars(ours)['MultiScaleDeformableAttnFunction']
+    output = function.apply(value, shapes, torch.tensor([0, 24]), locations, weights, 64)
+    grad = torch.randn_like(output)
+
+    torch.testing.assert_close(output, wanted)
+    inputs = (value, locations, weights)
+    for actual, expected in zip(
+        torch.autograd.grad(output, inputs, grad), torch.autograd.grad(wanted, inputs, grad), strict=True
+    ):
+        torch.testing.assert_close(actual, expected)
+
+
+MISSING = ['soft_nms', 'SigmoidFocalLoss', 'roi_pool', 'DeformConv2d', 'SAConv2d', 'SparseConv2d', 'SyncBatchNorm']
+THERE = ['nms', 'batched_nms', 'roi_align', 'RoIAlign', 'point_sample', 'CornerPool', 'MultiScaleDeformableAttention']
+
+
+@pytest.mark.parametrize('name', [*MISSING, 'carafe'])  # carafe is the name of a file, too
+def test_probes_do_not_find_what_is_missing(name) -> None:
+    import mmcv.ops
+
+    with pytest.raises(ModuleNotFoundError, match=rf"'{name}' needs mmcv's compiled operators.*MMCV_WITH_OPS=1"):
+        exec(f'from mmcv.ops import {name}', {'__name__': 'some_program'})
+    assert not hasattr(mmcv.ops, name)
+    assert getattr(mmcv.ops, name, None) is None
+    assert name not in mmcv.ops.__all__
+    assert name not in dir(mmcv.ops)
+
+
+@pytest.mark.parametrize('name', THERE)
+def test_probes_find_what_is_there(name) -> None:
+    import mmcv.ops
+
+    exec(f'from mmcv.ops import {name}', {'__name__': 'some_program'})
+    assert hasattr(mmcv.ops, name)
+    assert name in mmcv.ops.__all__
+    assert name in dir(mmcv.ops)
+
+
+def test_probes_of_the_files_of_mmcv_ops_see_the_truth() -> None:
+    scope = {'__name__': 'some_program'}
+    exec('from mmcv.ops.nms import nms', scope)
+    exec('from mmcv.ops.roi_align import RoIAlign', scope)
+    with pytest.raises(ImportError, match="'DeformConv2d' needs"):
+        exec('from mmcv.ops.deform_conv import DeformConv2d', scope)
+    with pytest.raises(ImportError, match="'soft_nms' needs"):
+        exec('from mmcv.ops.nms import soft_nms', scope)
+
+
+def test_everything_at_once_is_everything_that_works() -> None:
+    scope: dict = {'__name__': 'some_program'}
+    exec('from mmcv.ops import *', scope)
+    assert set(THERE) <= set(scope)
+    assert not set(MISSING) & set(scope)
+
+
+def test_probes_of_the_extension_see_the_truth() -> None:
+    import mmcv._ext
+    from mmcv.utils import ext_loader
+
+    assert hasattr(mmcv._ext, 'nms')
+    assert not hasattr(mmcv._ext, 'softnms')
+    with pytest.raises(AttributeError, match="'softnms' needs mmcv's compiled operators"):
+        mmcv._ext.softnms(random_boxes(3))
+    assert ext_loader.load_ext('_ext', ['nms', 'roi_align_forward']).nms is mmcv._ext.nms
+    with pytest.raises(AssertionError, match='softnms miss in module _ext'):
+        ext_loader.load_ext('_ext', ['nms', 'softnms'])
+
+
+@pytest.mark.parametrize('package', ['mmdet.models.dense_heads', 'mmengine.optim', 'mmseg.models', 'mmcv.cnn'])
+def test_openmmlab_gets_what_is_missing_and_its_use_names_it(package) -> None:
+    scope: dict = {'__name__': package}
+    exec('from mmcv.ops import soft_nms, DeformConv2d', scope)
+    layer = scope['DeformConv2d'](2, 2, 3)
+
+    with pytest.raises(NotImplementedError, match=r"'softnms'.*MMCV_WITH_OPS=1.*MMLOCALMAMBA_MMCV_EXT=0"):
+        scope['soft_nms'](random_boxes(3), torch.rand(3))
+    with pytest.raises(NotImplementedError, match="'deform_conv_forward'"):
+        layer(torch.rand(1, 2, 5, 5), torch.rand(1, 18, 3, 3))
+
+
+@pytest.mark.parametrize('first', ['mmcv.ops', 'mmcv._ext', 'mmcv.ops.carafe', 'mmdet.models'])
+def test_the_truth_does_not_depend_on_what_is_imported_first(first) -> None:
+    code = f"""
+import mmlocalmamba, {first}, mmcv.ops
+print(hasattr(mmcv.ops, 'nms'), hasattr(mmcv.ops, 'SAConv2d'), hasattr(mmcv.ops, 'carafe'))
+"""
+    done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ['True', 'False', 'False'], done.stderr
 
 
 def test_environment_report_works() -> None:
@@ -229,6 +331,49 @@ def test_finder_answers_one_name_only() -> None:
     spec = MmcvExtFinder.find_spec('mmcv._ext')
     assert isinstance(spec, importlib.machinery.ModuleSpec)
     assert spec.origin == mmcv_ext.__file__
+
+
+@pytest.mark.parametrize(('value', 'state'), [('0', 'missing'), ('1', 'stand-in')])
+def test_it_can_be_switched_off(value, state) -> None:
+    code = """
+import sys
+sys.meta_path[:] = [finder for finder in sys.meta_path if getattr(finder, '__name__', '') != 'MmcvExtFinder']
+import mmlocalmamba
+from mmlocalmamba.compat import ext_state
+print(ext_state())
+"""
+    env = {**os.environ, 'MMLOCALMAMBA_MMCV_EXT': value}
+    done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True, env=env)
+    assert done.stdout.strip() == state
+
+
+@pytest.mark.parametrize(('files', 'finders'), [([], 0), (['__init__.py'], 1), (['__init__.py', '_ext.py'], 0)])
+def test_it_is_only_there_where_mmcv_lacks_operators(files, finders, tmp_path) -> None:
+    """Without mmcv, with one that has no operators, and with one that has."""
+    (tmp_path / 'mmcv').mkdir(parents=True)
+    for name in files:
+        (tmp_path / 'mmcv' / name).write_text('')
+    code = f"""
+import sys
+from importlib.machinery import PathFinder
+
+class Given:  # finds no mmcv but the one that is given
+    @staticmethod
+    def find_spec(name, path=None, target=None):
+        if name == 'mmcv' and {bool(files)}:
+            return PathFinder.find_spec(name, [{str(tmp_path)!r}])
+        if name == 'mmcv':
+            raise ModuleNotFoundError(name)
+
+ours = lambda: [finder for finder in sys.meta_path if getattr(finder, '__name__', '') == 'MmcvExtFinder']
+for finder in ours():
+    sys.meta_path.remove(finder)  # what this environment has enabled
+sys.meta_path.insert(0, Given)
+import mmlocalmamba
+print(len(ours()))
+"""
+    done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True)
+    assert done.stdout.strip() == str(finders), done.stderr
 
 
 def test_finder_is_installed_once() -> None:

@@ -46,6 +46,15 @@ def test_start_up_imports_neither_torch_nor_the_package(tmp_path, repo_dir) -> N
     assert done.stdout.split() == ['False', 'False'], done.stderr
 
 
+def test_switched_off_it_finds_nothing(tmp_path, repo_dir, monkeypatch) -> None:
+    enable(tmp_path)
+    monkeypatch.setenv('MMLOCALMAMBA_MMCV_EXT', '0')
+
+    done = run("import importlib.util; print(importlib.util.find_spec('mmcv._ext'))", tmp_path, repo_dir, tmp_path)
+
+    assert done.stdout.strip() == 'None', done.stderr
+
+
 def test_harmless_when_the_package_is_gone(tmp_path) -> None:
     enable(tmp_path)
     pytest.importorskip('mmcv')

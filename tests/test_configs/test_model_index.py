@@ -53,6 +53,11 @@ def test_mim_can_read_every_entry(name):
     }
 
 
+def test_mim_downloads_the_config_of_a_run_without_weights():
+    (collection,) = TOP['Collections']
+    assert collection['Metadata']['Weight'].split('/')[-1] == ''  # the file that it would fetch
+
+
 def test_mim_finds_every_run_by_its_file_name():
     names = [path.name for folder in ('configs', 'mmlocalmamba', 'tools') for path in (ROOT / folder).rglob('*.py')]
     assert {Path(entry['Config']).name for entry in INDEX.values()} <= {x for x in names if names.count(x) == 1}

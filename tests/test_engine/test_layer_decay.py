@@ -106,6 +106,30 @@ def test_class_tokens_have_no_weight_decay():
     assert found['backbone.cls_token'][1] == found['backbone.cls_pos_embed'][1] == 0
 
 
+def test_alpha_of_a_search_has_no_weight_decay():
+    arch = dict(dims=[8], depths=[1], directions=[['h', 'v']])
+    found = settings(Detector(LocalVMamba(arch=arch, out_indices=(0,), search=True)))
+    assert found['backbone.stages.0.blocks.0.mixer.merge.alpha'][1] == 0
+
+
+def test_learning_rates_are_multiplied_by_name(vim):
+    found = settings(vim, layer_decay_rate=RATE, lr_mult={'A_log': 10.0, 'layers.3.mixer.A': 2.0})
+    assert found['backbone.layers.3.mixer.A_log'][0] == 20 * RATE
+    assert found['backbone.layers.2.mixer.A_log'][0] == 10 * RATE**2
+    assert found['backbone.layers.3.mixer.D'][0] == RATE
+
+
+def test_a_name_that_fits_no_parameter_is_refused(vim):
+    with pytest.raises(ValueError, match="lr_mult='merge.alpha' is part of no parameter name of this Detector"):
+        make_wrapper(vim, lr_mult={'merge.alpha': 10.0})
+
+
+@pytest.mark.parametrize('factor', [0, -1.0, float('nan')])
+def test_a_factor_out_of_range_is_refused(factor, vim):
+    with pytest.raises(ValueError, match="lr_mult\\['A_log'\\]=.* is out of range: it must be above 0"):
+        make_wrapper(vim, lr_mult={'A_log': factor})
+
+
 def test_projections_keep_their_weight_decay(vmamba):
     found = settings(vmamba)
     for name in ('in_proj.weight', 'x_proj_weight', 'dt_proj_weight', 'out_proj.weight', 'conv.weight'):

@@ -45,9 +45,8 @@ def use_fake(monkeypatch):
 
 
 def fake(**changed) -> SimpleNamespace:
-    parts = {
-        name: getattr(chunked, name) for name in ('why_not', 'states_shape', 'forward', 'backward', 'TAKES_FACTORS')
-    }
+    names = ('why_not', 'states_shape', 'forward', 'backward', 'TAKES_FACTORS')
+    parts = {name: getattr(chunked, name) for name in names}
     return SimpleNamespace(**{**parts, **changed})
 
 

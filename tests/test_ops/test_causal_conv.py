@@ -118,9 +118,9 @@ def test_shapes_that_do_not_fit_are_refused() -> None:
         local_causal_conv1d(x, weight[:, 1:], bias[:, 1:], order)
 
 
-@pytest.mark.parametrize(('place', 'value', 'message'), [((0, 0), 12, '12'), ((1, 2), -2, '-2'), ((0, 0), 1, 'twice')])
+@pytest.mark.parametrize(('place', 'value', 'message'), [((0, 0), 12, '12'), ((1, 2), -2, '-2')])
 @pytest.mark.parametrize('function', [local_causal_conv1d, causal_conv1d_naive])
-def test_orders_that_name_no_token_or_one_twice_are_refused(function, place, value, message) -> None:
+def test_orders_that_name_no_token_are_refused(function, place, value, message) -> None:
     x, weight, bias, order, _ = draw(3, 4)
     order = order.clone()
     order[place] = value

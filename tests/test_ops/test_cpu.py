@@ -150,14 +150,20 @@ def test_factors_are_what_they_stand_for(backend, spatial, dtype) -> None:
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
 
 
+def exp2(x: torch.Tensor) -> torch.Tensor:
+    y = torch.empty_like(x)
+    cpu.library().exp2(x=x, y=y)
+    return y
+
+
 def test_exponential_has_the_stated_error(instruction_set) -> None:
     x = -torch.cat([torch.linspace(0, 126, 400_001), torch.logspace(-30, 2, 10_001)])
     want = torch.exp2(x.double())
-    error = ((cpu.library().exp2(x).double() - want) / want).abs().max()
+    error = ((exp2(x).double() - want) / want).abs().max()
 
     # The baseline without vector types takes the C library's, exact to its last place.
     assert error < 2e-7
-    special = cpu.library().exp2(torch.tensor([0.0, -1.0, -1000.0, float('-inf'), float('nan')]))
+    special = exp2(torch.tensor([0.0, -1.0, -1000.0, float('-inf'), float('nan')]))
     assert special[:2].tolist() == [1.0, 0.5]
     assert (special[2:4] <= 2**-126).all()
     assert special[4].isnan()
@@ -165,7 +171,8 @@ def test_exponential_has_the_stated_error(instruction_set) -> None:
 
 def test_softplus_has_the_stated_error() -> None:
     x = torch.cat([torch.linspace(-80, 80, 400_001), torch.logspace(-20, 1, 1001), -torch.logspace(-20, 1, 1001)])
-    value, slope = cpu.library().softplus(x)
+    value, slope = torch.empty_like(x), torch.empty_like(x)
+    cpu.library().softplus(x=x, y=value, slope=slope)
     wide = x.double()
     want = wide.clamp(min=0) + torch.log1p(torch.exp(-wide.abs()))
 

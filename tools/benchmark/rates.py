@@ -49,7 +49,7 @@ def gpu_rates(name: str) -> Rates:
 def cpu_rates(setup: Setup) -> Rates:
     """Measure the exponentials and bytes per second that all threads of this machine reach together."""
     library = cpu.library() if cpu.why_not('cpu') is None else None
-    function = torch.exp2 if library is None else library.exp2
+    function: Callable[[Tensor], Tensor] = torch.exp2 if library is None else _library_exp2
     whose = "torch's exp2" if library is None else "the C++ kernels' exp2"
     # Large enough to hide the cost of a call, small enough for caches, and for PyTorch not to use threads of its own.
     attempts = 1 if setup.small else 8
@@ -59,6 +59,12 @@ def cpu_rates(setup: Setup) -> Rates:
     moved = 2 * source.nbytes / min(seconds(lambda: target.copy_(source)) for _ in range(2 + attempts))
     where = f'{whose} in cache and a copy of {source.nbytes >> 20} MiB'
     return Rates(exponentials, moved, f'the best seen here, {where}, {setup.threads} thread(s)')
+
+
+def _library_exp2(x: Tensor) -> Tensor:
+    y = torch.empty_like(x)
+    cpu.library().exp2(x=x, y=y)
+    return y
 
 
 def _exponentials(function: Callable[[Tensor], Tensor], size: int, setup: Setup) -> float:

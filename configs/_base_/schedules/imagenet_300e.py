@@ -6,22 +6,9 @@ optim_wrapper = dict(
     type='AmpOptimWrapper',
     loss_scale='dynamic',
     accumulative_counts=1,
+    constructor='mmlocalmamba.LayerDecayOptimWrapperConstructor',
     optimizer=dict(type='AdamW', lr=1e-3, betas=(0.9, 0.999), weight_decay=0.05),
     clip_grad=dict(max_norm=5.0),
-    paramwise_cfg=dict(
-        norm_decay_mult=0.0,
-        bias_decay_mult=0.0,
-        custom_keys={
-            'norm.weight': dict(decay_mult=0.0),  # RMSNorm, which MMEngine does not count among the norms
-            'proj_bias': dict(decay_mult=0.0),
-            'conv_bias': dict(decay_mult=0.0),
-            'mixer.A_log': dict(decay_mult=0.0),
-            'mixer.D': dict(decay_mult=0.0),
-            'merge.alpha': dict(decay_mult=0.0),
-            'pos_embed': dict(decay_mult=0.0),
-            'cls_token': dict(decay_mult=0.0),
-        },
-    ),
 )
 param_scheduler = [
     dict(type='LinearLR', start_factor=1e-4, by_epoch=True, begin=0, end=20, convert_to_iter_based=True),

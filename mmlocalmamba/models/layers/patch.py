@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -39,7 +40,7 @@ class PatchEmbed(nn.Module):
                 f'the image has {channels} channels, but the backbone has in_channels={self.proj.in_channels}'
             )
         right, bottom = -width % self.patch_size, -height % self.patch_size
-        if right or bottom:  # padding by nothing would copy the image
+        if _needs_padding(right, bottom):
             image = F.pad(image, (0, right, 0, bottom))
         return self.norm(self.proj(image).permute(0, 2, 3, 1))
 
@@ -60,8 +61,16 @@ class PatchMerging(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Merge a map (B, H, W, C) into (B, ceil(H / 2), ceil(W / 2), out_dim); odd sides are zero-padded."""
         height, width = x.shape[1:3]
-        if height % 2 or width % 2:  # padding by nothing would copy the map
+        if _needs_padding(height % 2, width % 2):
             x = F.pad(x, (0, 0, 0, width % 2, 0, height % 2))
         # (row, column) parities in the order (0, 0), (1, 0), (0, 1), (1, 1)
         x = x.unflatten(2, (-1, 2)).unflatten(1, (-1, 2)).permute(0, 1, 3, 4, 2, 5)
         return self.reduction(self.norm(x.flatten(3)))
+
+
+def _needs_padding(*amounts: int) -> bool:
+    """Tell whether there is anything to pad: padding by nothing would copy the whole map.
+
+    A compiler always pads. To ask would make it compile the model anew for every combination of odd and even sides.
+    """
+    return torch.compiler.is_compiling() or any(amounts)

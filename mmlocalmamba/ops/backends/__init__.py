@@ -80,7 +80,8 @@ def backend_for(device: torch.device | str = 'cpu', name: str | None = None) -> 
             and how to get it.
     """
     name = name or os.environ.get(ENVIRONMENT_VARIABLE) or 'auto'
-    device = torch.device(device)
+    if not isinstance(device, torch.device):
+        device = torch.device(device)
     if device.type == 'cuda' and device.index is None and torch.cuda.is_available():
         device = torch.device('cuda', torch.cuda.current_device())
     return _choose(device, name)
@@ -111,14 +112,9 @@ def fused(operation: str, function: str) -> Callable[..., Any]:
     """
 
     def run(**values: Any) -> Any:
-        device = next(value.device for value in values.values() if isinstance(value, torch.Tensor))
+        device = next(iter(values.values())).device  # the first argument of every operation is a tensor
         name = backend_for(device)
-        if operation not in FUSED_OPERATIONS.get(name, ()):
-            raise RuntimeError(
-                f'{operation} has no fused kernels for the back end {name!r} on {str(device)!r}: call the public '
-                'function of mmlocalmamba.ops, which then uses PyTorch'
-            )
-        implementation = getattr(_import_fused(name, operation), function)
+        implementation = _find_fused(name, operation, function)
         if tunes(name, device):
             return run_tuned(operation, function, implementation, values)
         return implementation(**values)
@@ -127,8 +123,13 @@ def fused(operation: str, function: str) -> Callable[..., Any]:
 
 
 @lru_cache(maxsize=64)
-def _import_fused(name: str, operation: str) -> ModuleType:
-    return import_module(f'.{name}.{operation}', __name__)
+def _find_fused(name: str, operation: str, function: str) -> Callable[..., Any]:
+    if operation not in FUSED_OPERATIONS.get(name, ()):
+        raise RuntimeError(
+            f'{operation} has no fused kernels for the back end {name!r}: call the public function of '
+            'mmlocalmamba.ops, which then uses PyTorch'
+        )
+    return getattr(import_module(f'.{name}.{operation}', __name__), function)
 
 
 @torch.compiler.assume_constant_result

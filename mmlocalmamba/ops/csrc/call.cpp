@@ -62,7 +62,7 @@ Signature::Signature(std::string_view name, std::string_view arguments) : functi
     } else {
       const bool optional = word.back() == '?';
       if (optional) word.remove_suffix(1);
-      tensors.push_back({word, optional});
+      tensors.push_back({word, optional, part == 2});
     }
   }
 }

@@ -23,7 +23,7 @@ struct Error {
 struct Signature {
   struct Name {
     std::string_view name;
-    bool optional;
+    bool optional, output;
   };
   std::string_view function;
   std::vector<Name> tensors;

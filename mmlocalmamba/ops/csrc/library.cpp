@@ -55,10 +55,12 @@ std::string list_of(const Items& items, const Make& make) {
 
 std::string description_of(const Signature& signature) {
   using Name = Signature::Name;
-  return quoted(signature.function) +
-         ": {\"tensors\": " + list_of(signature.tensors, [](const Name& tensor) { return quoted(tensor.name); }) +
-         ", \"optional\": " +
-         list_of(signature.tensors, [](const Name& tensor) { return tensor.optional ? quoted(tensor.name) : ""; }) +
+  const auto names_if = [&](bool (*wanted)(const Name&)) {
+    return list_of(signature.tensors, [&](const Name& tensor) { return wanted(tensor) ? quoted(tensor.name) : ""; });
+  };
+  return quoted(signature.function) + ": {\"tensors\": " + names_if([](const Name&) { return true; }) +
+         ", \"optional\": " + names_if([](const Name& tensor) { return tensor.optional; }) +
+         ", \"outputs\": " + names_if([](const Name& tensor) { return tensor.output; }) +
          ", \"numbers\": " + list_of(signature.numbers, [](std::string_view number) { return quoted(number); }) + "}";
 }
 

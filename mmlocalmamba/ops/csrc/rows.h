@@ -99,7 +99,7 @@ INLINE int64_t length_without_tail(const int32_t* order, int64_t length) {
 
 // While it lives, results too small for a normal number become zero: states that decay to nothing would otherwise
 // cost a hundred times as much.
-struct FlushToZero {
+struct [[maybe_unused]] FlushToZero {
 #if defined(__x86_64__) || defined(_M_X64)
   unsigned int before = _mm_getcsr();
   FlushToZero() { _mm_setcsr(before | 0x8000); }

@@ -11,7 +11,6 @@ import json
 import logging
 import struct
 import sys
-from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -61,16 +60,22 @@ class Function:
     Every argument must be named; None stands for an optional tensor that is absent. Outputs are tensors that the caller
     has allocated.
 
+    Attributes:
+        tensors: Names of all tensors; ``optional`` and ``outputs`` are some of them.
+        numbers: Names of the numbers.
+
     Raises:
         TypeError: If an argument's name is missing or unknown.
         ValueError: If the library refuses an argument; the message says what it wants.
         MemoryError: If there is no memory for what the function needs inside.
     """
 
-    def __init__(self, call: Any, name: str, tensors: Sequence[str], numbers: Sequence[str]) -> None:
+    def __init__(self, call: Any, name: str, description: dict[str, list[str]]) -> None:
         self.name = name
-        self.tensors = tuple(tensors)
-        self.numbers = tuple(numbers)
+        self.tensors = tuple(description['tensors'])
+        self.optional = tuple(description['optional'])
+        self.outputs = tuple(description['outputs'])
+        self.numbers = tuple(description['numbers'])
         self._call = call
         self._size = len(self.tensors) + len(self.numbers)
         self._pack_numbers = struct.Struct(f'{len(self.numbers)}d').pack
@@ -137,7 +142,7 @@ class Library:
         self.functions: dict[str, Function] = {}
         for name, arguments in description['functions'].items():
             call = _exported(loaded, name, ctypes.c_char_p, ctypes.c_char_p, ctypes.c_int64)
-            self.functions[name] = Function(call, name, arguments['tensors'], arguments['numbers'])
+            self.functions[name] = Function(call, name, arguments)
         self.__dict__.update(self.functions)
         self._instruction_sets = _exported(loaded, 'instruction_sets')
         self._use_instruction_set = _exported(loaded, 'use_instruction_set', ctypes.c_char_p)
