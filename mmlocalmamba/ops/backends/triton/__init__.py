@@ -109,7 +109,8 @@ class _Launch:
     def run(self, kernel: Any, *arguments: Any, num_stages: int, **constants: Any) -> None:
         """Launch a kernel on the device of the tensors, which need not be the current one."""
         constants.update(SPATIAL=self.inputs.is_spatial, LOG_A=self.inputs.log_A, BLOCK_D=self.width)
-        constants.update(BLOCK_N=_power_of_two(self.d_state), BLOCK_R=self.block_r)
+        whole = self.channels % self.width == 0 and self.d_state == _power_of_two(self.d_state)
+        constants.update(WHOLE=whole, BLOCK_N=_power_of_two(self.d_state), BLOCK_R=self.block_r)
         with torch.cuda.device_of(self.inputs.A):
             kernel[(self.programs,)](*arguments, **constants, num_warps=self.warps, num_stages=num_stages)
 
@@ -195,7 +196,7 @@ def _gradients(
     batch, directions, channels, d_state = launch.batch, launch.directions, launch.channels, launch.d_state
     # Zeros where the spatial form writes rows: an order may leave tokens out. In scan order every row is a step.
     room = A.new_zeros if inputs.is_spatial else A.new_empty
-    d_BC = room((2, launch.blocks, batch, launch.rows, directions, d_state))
+    d_BC = room((launch.blocks, batch, launch.rows, directions, 2, d_state))
     d_dt = room(dt.shape, dtype=dt.dtype) if dt_weight is None else room((launch.blocks, *dt.shape))
     by_direction = (batch, directions, launch.rows, channels) if inputs.is_spatial else u.shape
     d_u = room(by_direction, dtype=u.dtype)
@@ -205,13 +206,13 @@ def _gradients(
     launch.run(
         _kernels()[1].gradient_kernel,
         grad_y, u, dt, A, B, C, D, dt_bias, dt_bias if dt_weight is None else dt_weight, order, states,
-        own_grads, dt_sums, d_u, d_dt, d_BC[0], d_BC[1], d_sums, launch.new_empty(launch.programs, per_program),
+        own_grads, dt_sums, d_u, d_dt, d_BC, d_sums, launch.new_empty(launch.programs, per_program),
         launch.works, inputs.map_tokens, launch.rows, *launch.sizes, batch,
         *grad_y.stride(), *_u_strides(inputs), *dt.stride(), *B.stride(), *C.stride(),
         du_strides[0], du_strides[2], du_strides[1],
         CHUNK=CHUNK, TILE=settings.tile, num_stages=settings.num_stages,
     )  # fmt: skip
-    d_B, d_C = d_BC.sum(1)
+    d_B, d_C = d_BC.sum(0).unbind(3)
     d_A, d_D, d_bias, d_weight = d_sums.sum(0).split((d_state, 1, 1, launch.rank), dim=-1)
     return ScanGrads(
         u=d_u.sum(1) if inputs.is_spatial else d_u,

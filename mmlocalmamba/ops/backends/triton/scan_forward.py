@@ -13,7 +13,7 @@ step sizes are on their way, and while a token is computed, the next one's featu
 import triton
 import triton.language as tl
 
-from .scan_steps import decay, decay_rate, load_dt, step_at, step_sizes
+from .scan_steps import decay, decay_rate, hidden_zero, load_dt, step_at, step_sizes
 
 
 @triton.jit
@@ -21,7 +21,7 @@ def forward_kernel(
     u, dt, A, B, C, D, dt_bias, dt_weight, order, own_states, dt_sums, states, y, buffer,
     works, num_tokens, length, segment_length, dim, d_state, rank, directions, segments, blocks,
     u_sb, u_sl, u_sk, u_sd, dt_sb, dt_sl, dt_sk, dt_sd, B_sb, B_sl, B_sk, B_sn, C_sb, C_sl, C_sk, C_sn,
-    SPATIAL: tl.constexpr, LOG_A: tl.constexpr, LOCAL: tl.constexpr, KEEP: tl.constexpr, CHUNK: tl.constexpr,
+    SPATIAL: tl.constexpr, LOG_A: tl.constexpr, WHOLE: tl.constexpr, LOCAL: tl.constexpr, KEEP: tl.constexpr, CHUNK: tl.constexpr,
     TILE: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_R: tl.constexpr,
 ):  # fmt: skip
     """Walk over segments.
@@ -33,14 +33,14 @@ def forward_kernel(
     """
     dtype = A.dtype.element_ty
     n, t, c = tl.arange(0, BLOCK_N), tl.arange(0, TILE), tl.arange(0, BLOCK_D)
-    in_n = n < d_state
+    in_n = (n < d_state) | WHOLE
     at_buffer = buffer + tl.program_id(0).to(tl.int64) * TILE * BLOCK_D
     for work in range(tl.program_id(0), works, tl.num_programs(0)):
         block, segment = work % blocks, work // blocks % segments
         bk = (work // (blocks * segments)).to(tl.int64)  # which scan: image and direction
         k, b = bk % directions, bk // directions
         d = block * BLOCK_D + c
-        in_d = d < dim
+        in_d = (d < dim) | WHOLE
         in_state = in_d[:, None] & in_n[None, :]
         at_state = d[:, None] * d_state + n[None, :]
         rate = decay_rate(tl.load(A + k * dim * d_state + at_state, mask=in_state, other=0), LOG_A)
@@ -69,12 +69,14 @@ def forward_kernel(
         if not LOCAL:
             next_C = tl.load(at_C + next_row * C_sl + n * C_sn, mask=in_n & (next_row >= 0), other=0)
         for start in range(first, last, TILE):
-            deltas = step_sizes(low, at_weight, bias, start + t, last, d, dim, rank, BLOCK_R)
+            hide = hidden_zero(start)
+            deltas = step_sizes(low, at_weight, bias, start + t, last, d + hide, dim, rank, BLOCK_R)
             tl.debug_barrier()
-            tl.store(at_buffer + t[:, None] * BLOCK_D + c[None, :], deltas)
+            tl.store(at_buffer + (t + hide)[:, None] * BLOCK_D + (c + hide)[None, :], deltas)
             tl.debug_barrier()
-            following = start + TILE + t
-            low = load_dt(at_dt, at_order, following, last, num_tokens, d, dim, rank, dt_sl, dt_sd, SPATIAL, BLOCK_R)
+            low = load_dt(
+                at_dt, at_order, start + TILE + t, last, num_tokens, d + hide, dim, rank, dt_sl, dt_sd, SPATIAL, BLOCK_R
+            )
             if KEEP:
                 if (start % CHUNK == 0) & (start > 0):
                     kept = bk * (tl.cdiv(length, CHUNK) - 1) + start // CHUNK - 1

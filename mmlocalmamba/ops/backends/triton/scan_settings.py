@@ -28,7 +28,7 @@ class ScanSettings:
     """How the kernels divide a scan.
 
     Attributes:
-        forward_channels: Channels of a program of the forward kernel: 32 for each of its warps.
+        forward_channels: Channels of a program of the forward kernel: 16 for each of its warps, at least 16.
         forward_warps: Its warps.
         forward_programs: Most programs of it for each multiprocessor. Each has a small buffer, and takes up the next
             piece of work when it is done with one.
@@ -41,12 +41,12 @@ class ScanSettings:
         segments_backward: The same for the backward; several add half as much again to its work.
     """
 
-    forward_channels: int = 64
+    forward_channels: int = 32
     forward_warps: int = 2
     forward_programs: int = 64
     backward_channels: int = 16
     backward_warps: int = 1
-    backward_programs: int = 12
+    backward_programs: int = 8
     num_stages: int = 1
     tile: int = 16
     segments: int = 1

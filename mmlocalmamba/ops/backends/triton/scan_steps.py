@@ -6,7 +6,8 @@ Conventions of all kernels of the scan:
   ``works`` is how many there are. Blocks come innermost, so that the programs that read the same rows of B and C run
   side by side.
 - ``u_sb``, ``u_sl``, ``u_sk``, ``u_sd`` are the strides of u by image, row, direction and channel; ``B_sn`` is that of
-  B by state. Whatever is multiplied by a stride is 64 bits wide.
+  B by state. Offsets inside of one image are 32 bits wide, which saves many registers; the caller sees to it that they
+  are enough. Which image and which direction are 64 bits wide.
 - ``row`` is where a token's features are read, -1 for padding without any; ``token`` is where its output goes, -1 for
   none. They are the same in the spatial form. In scan order, a row is a step of the scan.
 - All arithmetic is in the dtype of A: float32, or float64 for float64 tokens.
@@ -43,15 +44,25 @@ def softplus_slope(delta):
 
 
 @triton.jit
+def hidden_zero(position):
+    """Give a zero that the compiler does not know to be one; ``position`` is 0 or more.
+
+    Added to indices in a loop, it keeps the addresses from being computed once before the loop. Kept for all of it,
+    they would take the registers that the walk over the tokens needs.
+    """
+    return tl.multiple_of(tl.minimum(position, 0), 16)
+
+
+@triton.jit
 def step_at(order, position, end, num_tokens, SPATIAL: tl.constexpr):
     """Give token and row of one step, or of a tile of them; both are -1 from ``end`` on."""
     # A value that names no token counts as padding: no load or store that follows can leave its tensor, whatever the
     # order holds.
     token = tl.load(order + position, mask=position < end, other=-1)
-    token = tl.where((token >= 0) & (token < num_tokens), token, -1).to(tl.int64)
+    token = tl.where((token >= 0) & (token < num_tokens), token, -1)
     row = token
     if not SPATIAL:
-        row = tl.where(position < end, position, -1).to(tl.int64)
+        row = tl.where(position < end, position, -1)
     return token, row
 
 
@@ -94,7 +105,7 @@ def load_dt_weight(dt_weight, d, dim, rank, dtype: tl.constexpr, BLOCK_R: tl.con
     """Load the projection of the step sizes, (D, R)."""
     r = tl.arange(0, BLOCK_R)
     mask = (d < dim)[:, None] & (r < rank)[None, :]
-    return tl.load(dt_weight + d[:, None].to(tl.int64) * rank + r[None, :], mask=mask, other=0).to(dtype)
+    return tl.load(dt_weight + d[:, None] * rank + r[None, :], mask=mask, other=0).to(dtype)
 
 
 @triton.jit
