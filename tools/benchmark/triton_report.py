@@ -1,4 +1,6 @@
-"""Print what Triton's compiler makes of our kernels: registers, spilled bytes, shared memory. No GPU is needed.
+"""Print what Triton's compiler makes of the scan's kernels: registers, spilled bytes, shared memory. No GPU is needed.
+
+Exponentials are per token, channel and state; lane exchanges are instructions per token and 32 channels.
 
 python tools/benchmark/triton_report.py                                      for an A100 and an H100, in float32
 python tools/benchmark/triton_report.py --capability 90 --dtype bfloat16     for one of them, in another type
@@ -15,6 +17,7 @@ COLUMNS = {
     'registers': 'registers',
     'spill_bytes': 'spilled bytes',
     'shared_bytes': 'shared bytes',
+    'exponentials': 'exponentials',
     'exchanges': 'lane exchanges',
 }
 
@@ -32,9 +35,14 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument('--dtype', choices=sorted(DTYPES), default='float32', help='of u, dt, B, C and y')
     parser.add_argument('--d-state', type=int, default=16, help='states N per channel (default: 16)')
+    parser.add_argument(
+        '--rank', type=int, default=12, help='rank R of the step sizes; 0: one of every channel (default: 12)'
+    )
     args = parser.parse_args(arguments)
     if args.d_state < 1:
         parser.error(f'--d-state wants a positive number, got {args.d_state}')
+    if args.rank < 0:
+        parser.error(f'--rank wants 0 or a positive number, got {args.rank}')
     try:
         check_compiler()
     except RuntimeError as error:
@@ -44,7 +52,10 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
 
 def format_reports(reports: list[KernelReport]) -> str:
     """Format a table with a row per kernel."""
-    found = [asdict(report) for report in reports]
+    found = [
+        {name: f'{value:.3g}' if isinstance(value, float) else value for name, value in asdict(report).items()}
+        for report in reports
+    ]
     return align([{title: row[name] for name, title in COLUMNS.items()} for row in found])
 
 
@@ -52,8 +63,8 @@ def main(arguments: list[str] | None = None) -> None:
     """Compile and print, a table per compute capability."""
     args = parse_args(arguments)
     for capability in args.capability:
-        print(f'compiled for sm_{capability}: {args.dtype}, N = {args.d_state}')
-        print(format_reports(compile_report(capability, args.dtype, args.d_state)) + '\n', flush=True)
+        print(f'compiled for sm_{capability}: {args.dtype}, N = {args.d_state}, R = {args.rank}')
+        print(format_reports(compile_report(capability, args.dtype, args.d_state, args.rank)) + '\n', flush=True)
 
 
 if __name__ == '__main__':
