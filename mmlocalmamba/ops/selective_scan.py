@@ -11,7 +11,7 @@ from .autocast import in_autocast, outside_autocast
 from .backends import backend_for, load_backend, takes_factors
 from .registration import register_operation
 from .scan_inputs import ScanInputs, check_kept_states
-from .scan_tuning import fastest_backend
+from .scan_tuning import fastest_backend, scanning_backward
 
 
 def local_selective_scan(inputs: ScanInputs, backend: str | None = None) -> Tensor:
@@ -124,7 +124,8 @@ def _backward(grad_y: Tensor, states: Tensor, keep_states: bool, backend: str, *
     inputs = ScanInputs(**values)
     chosen = _load(inputs, backend)
     check_kept_states(states, tuple(chosen.states_shape(inputs)), grad_y, inputs)
-    return [grad for grad in chosen.backward(grad_y, inputs, states) if grad is not None]
+    with scanning_backward():
+        return [grad for grad in chosen.backward(grad_y, inputs, states) if grad is not None]
 
 
 _TENSORS = ('u', 'dt', 'A', 'B', 'C', 'D', 'dt_bias', 'dt_weight')

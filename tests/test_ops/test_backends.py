@@ -17,9 +17,11 @@ BACKENDS_HERE = [name for name, reason in available_backends('cpu').items() if r
 def fresh_choice(monkeypatch, caplog):
     monkeypatch.delenv(backends.ENVIRONMENT_VARIABLE, raising=False)
     backends._choose.cache_clear()
+    backends._choose_fused.cache_clear()
     caplog.set_level(logging.INFO, 'mmlocalmamba')
     yield
     backends._choose.cache_clear()
+    backends._choose_fused.cache_clear()
 
 
 @pytest.fixture

@@ -136,5 +136,5 @@ def _compile(name: str, launch: Any, capability: int) -> KernelReport:
     target = GPUTarget('cuda', capability, 32)
     compiled = triton.compile(source, target=target, options={'num_warps': launch.warps})
     registers, spills = resources(compiled.asm['cubin'])
-    exchanges = compiled.asm['ptx'].count('shfl.sync')
-    return KernelReport(name, capability, registers, spills, int(compiled.metadata.shared), exchanges)
+    exponentials, exchanges = (compiled.asm['ptx'].count(word) for word in ('ex2.approx', 'shfl.sync'))
+    return KernelReport(name, capability, registers, spills, int(compiled.metadata.shared), exponentials, exchanges)

@@ -11,6 +11,7 @@ from dataclasses import asdict
 
 from compiler_report import DTYPES, KernelReport, check_compiler, compile_report
 from formatting import align
+from fused_kernels import fused_report
 
 COLUMNS = {
     'kernel': 'kernel',
@@ -33,7 +34,7 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
         metavar='NUMBER',
         help='compute capabilities to compile for (default: 80, the A100, and 90, the H100)',
     )
-    parser.add_argument('--dtype', choices=sorted(DTYPES), default='float32', help='of u, dt, B, C and y')
+    parser.add_argument('--dtype', choices=sorted(DTYPES), default='float32', help='of the tokens')
     parser.add_argument('--d-state', type=int, default=16, help='states N per channel (default: 16)')
     parser.add_argument(
         '--rank', type=int, default=12, help='rank R of the step sizes; 0: one of every channel (default: 12)'
@@ -65,6 +66,8 @@ def main(arguments: list[str] | None = None) -> None:
     for capability in args.capability:
         print(f'compiled for sm_{capability}: {args.dtype}, N = {args.d_state}, R = {args.rank}')
         print(format_reports(compile_report(capability, args.dtype, args.d_state, args.rank)) + '\n', flush=True)
+        print(f'around the scan, sm_{capability}: {args.dtype}; exponentials and exchanges as instructions in the code')
+        print(format_reports(fused_report(capability, args.dtype)) + '\n', flush=True)
 
 
 if __name__ == '__main__':

@@ -79,12 +79,20 @@ def backend_for(device: torch.device | str = 'cpu', name: str | None = None) -> 
         RuntimeError: If the named back end cannot run there, or does not agree with the reference. The message says why
             and how to get it.
     """
-    name = name or os.environ.get(ENVIRONMENT_VARIABLE) or 'auto'
+    return _choose(_indexed(device), _asked_for(name))
+
+
+def _asked_for(name: str | None = None) -> str:
+    return name or os.environ.get(ENVIRONMENT_VARIABLE) or 'auto'
+
+
+def _indexed(device: torch.device | str) -> torch.device:
+    """Name the current GPU where none is named."""
     if not isinstance(device, torch.device):
         device = torch.device(device)
     if device.type == 'cuda' and device.index is None and torch.cuda.is_available():
-        device = torch.device('cuda', torch.cuda.current_device())
-    return _choose(device, name)
+        return torch.device('cuda', torch.cuda.current_device())
+    return device
 
 
 _AROUND_THE_SCAN = ('add_norm', 'causal_conv', 'depthwise_conv', 'gate_and_merge', 'merge_and_normalise')
@@ -92,15 +100,61 @@ _AROUND_THE_SCAN = ('add_norm', 'causal_conv', 'depthwise_conv', 'gate_and_merge
 FUSED_OPERATIONS: dict[str, tuple[str, ...]] = {'triton': _AROUND_THE_SCAN, 'cpu': _AROUND_THE_SCAN}
 """What stands around the scan and has fused kernels: the modules ``<back end>/<operation>.py``, by back end.
 
-Each has a ``forward`` and a ``backward`` with the keyword arguments of its registered operation. Where a device's back
-end has no module for an operation, the operation is a few PyTorch calls.
+Each has a ``forward`` and a ``backward`` with the keyword arguments of its registered operation. Where a device has no
+module for an operation, the operation is a few PyTorch calls.
 """
+
+_FUSED_BY = {'cuda': 'triton'}
+"""Back ends of the scan that leave the fused operations to another one, where that can run."""
 
 
 @torch.compiler.assume_constant_result
 def has_fused_kernels(operation: str, device: torch.device) -> bool:
     """Tell whether an operation has fused kernels on a device; torch.compile takes the answer for granted."""
-    return operation in FUSED_OPERATIONS.get(backend_for(device), ())
+    return fused_backend(operation, device) is not None
+
+
+def fused_backend(operation: str, device: torch.device) -> str | None:
+    """Choose the back end whose fused kernels an operation uses on a device.
+
+    It is that of the scan. mamba-ssm has a scan alone, and leaves the rest to Triton.
+
+    Args:
+        operation: Name of the operation's module.
+        device: Where its tensors live.
+
+    Returns:
+        The back end's name; None if there is none.
+
+    Raises:
+        RuntimeError: If the back end was asked for by name, and its kernels do not agree with PyTorch there.
+    """
+    device, asked_for = _indexed(device), _asked_for()
+    return _choose_fused(operation, device, _choose(device, asked_for), asked_for)
+
+
+@lru_cache(maxsize=64)
+def _choose_fused(operation: str, device: torch.device, scan: str, asked_for: str) -> str | None:
+    name = _FUSED_BY.get(scan, scan)
+    if operation not in FUSED_OPERATIONS.get(name, ()):
+        return None
+    if name != scan and load_backend(name).why_not(device.type) is not None:
+        return None
+    if name not in _CHECKED or device.type not in _CHECKED_DEVICES:
+        return name
+    from .operation_check import operation_check
+
+    problem = operation_check(operation, _import_fused(name, operation), device)
+    if problem is None:
+        return name
+    message = (
+        f'{operation} on {device}: the fused kernels of back end {name!r} do not agree with PyTorch here: {problem}. '
+        'Please report this, with your GPU and versions'
+    )
+    if asked_for == name:
+        raise RuntimeError(f"{message} (or use 'auto': unset {ENVIRONMENT_VARIABLE})")
+    logger.warning('%s. They are NOT USED: it is a few PyTorch calls.', message)
+    return None
 
 
 def fused(operation: str, function: str) -> Callable[..., Any]:
@@ -113,8 +167,13 @@ def fused(operation: str, function: str) -> Callable[..., Any]:
 
     def run(**values: Any) -> Any:
         device = next(iter(values.values())).device  # the first argument of every operation is a tensor
-        name = backend_for(device)
-        implementation = _find_fused(name, operation, function)
+        name = fused_backend(operation, device)
+        if name is None:
+            raise RuntimeError(
+                f'{operation} has no fused kernels for the back end {backend_for(device)!r} on {str(device)!r}: call '
+                'the public function of mmlocalmamba.ops, which then uses PyTorch'
+            )
+        implementation = getattr(_import_fused(name, operation), function)
         if tunes(name, device):
             return run_tuned(operation, function, implementation, values)
         return implementation(**values)
@@ -123,13 +182,8 @@ def fused(operation: str, function: str) -> Callable[..., Any]:
 
 
 @lru_cache(maxsize=64)
-def _find_fused(name: str, operation: str, function: str) -> Callable[..., Any]:
-    if operation not in FUSED_OPERATIONS.get(name, ()):
-        raise RuntimeError(
-            f'{operation} has no fused kernels for the back end {name!r}: call the public function of '
-            'mmlocalmamba.ops, which then uses PyTorch'
-        )
-    return getattr(import_module(f'.{name}.{operation}', __name__), function)
+def _import_fused(name: str, operation: str) -> ModuleType:
+    return import_module(f'.{name}.{operation}', __name__)
 
 
 @torch.compiler.assume_constant_result

@@ -7,6 +7,7 @@ nobody has tried shows its values and gradients first.
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
@@ -27,21 +28,28 @@ def self_check(backend: ModuleType, device: torch.device) -> str | None:
     Returns:
         None if they agree, else what differs, or what was raised.
     """
+    return collect_apart(lambda: [*_differences(backend, device, True), *_differences(backend, device, False)])
+
+
+def collect_apart(collect: Callable[[], list[str]]) -> str | None:
+    """Collect problems in a thread of its own, which has no autocast, inference or other mode of the caller's.
+
+    Returns:
+        The problems in one sentence, or what was raised; None if there are none.
+    """
     problems: list[str] = []
-    # A thread of its own has no autocast, inference, fake tensor or other mode of the caller's.
-    thread = threading.Thread(target=_collect, args=(backend, device, problems))
+
+    def run() -> None:
+        try:
+            with torch.no_grad():
+                problems.extend(collect())
+        except Exception as error:
+            problems.append(f'it raised {type(error).__name__}: {error}')
+
+    thread = threading.Thread(target=run)
     thread.start()
     thread.join()
     return '; '.join(problems) or None
-
-
-def _collect(backend: ModuleType, device: torch.device, problems: list[str]) -> None:
-    try:
-        with torch.no_grad():
-            for spatial in (True, False):
-                problems += _differences(backend, device, spatial)
-    except Exception as error:
-        problems.append(f'it raised {type(error).__name__}: {error}')
 
 
 def _differences(backend: ModuleType, device: torch.device, spatial: bool) -> list[str]:

@@ -74,6 +74,7 @@ def on_a_gpu(monkeypatch) -> None:
     """Let the Triton kernels be chosen everywhere, and no call ask for a GPU."""
     monkeypatch.setattr(backends, '_choose', lambda device, name: 'triton')
     monkeypatch.setattr('mmlocalmamba.ops.scan_tuning.interchangeable_backends', lambda device: ('triton',))
+    monkeypatch.setattr(backends, '_CHECKED_DEVICES', ())
     monkeypatch.setattr(order_cache, '_stream', lambda device: 0)
     monkeypatch.setattr(order_cache, '_is_capturing', lambda device: False)
     monkeypatch.setattr(orders, '_cache', OrderCache(orders._stack_orders))

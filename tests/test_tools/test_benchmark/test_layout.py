@@ -4,7 +4,7 @@ import subprocess
 import sys
 
 LIGHT = ['compiler_report', 'formatting', 'machine', 'operations', 'rates', 'roofline', 'scan_calls', 'scan_costs']
-LIGHT += ['timing', 'triton_report']
+LIGHT += ['fused_kernels', 'saved_bytes', 'timing', 'triton_report']
 HEAVY = ['matplotlib', 'mmcv', 'mmdet', 'mmengine', 'mmseg', 'timm', 'torchvision']
 
 

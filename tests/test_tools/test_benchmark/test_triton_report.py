@@ -14,12 +14,17 @@ def report(tool, monkeypatch):
         'compile_report',
         lambda capability, dtype, d_state: [KernelReport(f'scan {dtype}', capability, 80, 4, 2, d_state)],
     )
+    monkeypatch.setattr(
+        module, 'fused_report', lambda capability, dtype: [KernelReport(f'merge {dtype}', capability, 40, 0, 8, 9)]
+    )
     return module
 
 
-def test_there_is_a_table_per_gpu(report, capsys):
+def test_there_are_two_tables_per_gpu(report, capsys):
     report.main([])
-    first, second = capsys.readouterr().out.strip().split('\n\n')
+    first, around, second, _ = capsys.readouterr().out.strip().split('\n\n')
+    assert around.splitlines()[0] == 'around the scan, sm_80: float32'
+    assert around.splitlines()[-1].split() == ['merge', 'float32', '40', '0', '8', '9']
     assert first.splitlines()[0] == 'compiled for sm_80: float32, N = 16'
     assert second.splitlines()[0] == 'compiled for sm_90: float32, N = 16'
     assert first.splitlines()[-1].split() == ['scan', 'float32', '80', '4', '2', '16']

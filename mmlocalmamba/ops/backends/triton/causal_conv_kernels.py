@@ -122,11 +122,12 @@ def gather_kernel(
     d = block * BLOCK + tl.arange(0, BLOCK)[None, :]
     in_d = d < dim
     total = tl.zeros((TILE, BLOCK), dtype=COMPUTE)
+    grad += image * length * directions * dim
     for k in range(directions):
         first = tl.load(inverse + k * num_tokens + token, mask=token < num_tokens, other=-1)[:, None]
         for later in tl.static_range(WIDTH):
             step = first + later
-            at = ((image * length + step) * directions + k) * dim + d
+            at = (step * directions + k).to(tl.int64) * dim + d
             g = tl.load(grad + at, mask=(first >= 0) & (step < length) & in_d, other=0).to(COMPUTE)
             tap = k * WIDTH + (WIDTH - 1 - later)  # the first step that sees a token does so by the last tap
             total += g * tl.load(weight + tap * dim + d, mask=in_d, other=0).to(COMPUTE)
