@@ -67,6 +67,8 @@ def rotate_pairs(x: Tensor, rotary: tuple[Tensor, Tensor]) -> Tensor:
 
 
 def _check(hidden: Tensor, residual: Tensor | None, weight: Tensor, rotary: tuple[Tensor, Tensor] | None) -> None:
+    if _fits(hidden, residual, weight, rotary):
+        return
     if hidden.dim() != 3:
         raise ValueError(f'hidden must be (B, L, C), got {tuple(hidden.shape)}')
     _, length, channels = hidden.shape
@@ -98,6 +100,18 @@ def empty_outputs(hidden: Tensor, before: Tensor | None, weight: Tensor, **_: ob
     return (
         hidden.new_empty(hidden.shape, dtype=weight.dtype),
         hidden.new_empty(hidden.shape, dtype=torch.promote_types(stream, torch.float32)),
+    )
+
+
+def _fits(hidden: Tensor, residual: Tensor | None, weight: Tensor, rotary: tuple[Tensor, Tensor] | None) -> bool:
+    """Tell quickly whether all is as it should be: every layer of a model asks in every step."""
+    shape, device = hidden.shape, hidden.device
+    if len(shape) != 3 or weight.shape != shape[2:] or weight.device != device:
+        return False
+    if residual is not None and (residual.shape != shape or residual.device != device):
+        return False
+    return rotary is None or (
+        shape[2] % 2 == 0 and all(x.shape == shape[1:] and x.device == device and not x.requires_grad for x in rotary)
     )
 
 

@@ -1,4 +1,10 @@
-"""Registering an operation with PyTorch: its forward and its backward are one node each, to autograd and compilers."""
+"""Registering an operation with PyTorch: its forward and its backward are one node each, to autograd and compilers.
+
+A call of a registered operation takes tens of microseconds, on its way through the dispatcher and back to Python, and
+three times as long where autograd takes part: as much as a small scan. So plain calls, which nobody but autograd is to
+see, go to the implementation directly. Everything else goes to the registered operation: compilers and exporters, modes
+that watch operations, profilers, tensors that are no plain ones. Both compute the same by the same functions.
+"""
 
 from __future__ import annotations
 
@@ -46,7 +52,7 @@ def register_operation(
         naive: Full name of a function that does the same and that autograd can differentiate again.
 
     Returns:
-        The operation.
+        The operation, to be called with positional arguments, the first of which is a tensor.
     """
     name, signature = schema.split('(', 1)
     arguments, outputs = (_parse(part) for part in f'({signature}'.split('->'))
@@ -66,9 +72,10 @@ def register_operation(
         mutates_args=(),
         schema=f'({", ".join(f"{kind} {key}" for key, kind in arguments.items())}) -> ({unnamed_outputs})',
     )
+    differentiate_directly = _by_name(lambda **values: list(backward(**values)), backward_arguments)
     backward_operation = torch.library.custom_op(
         f'{NAMESPACE}::{name}_backward',
-        _by_name(lambda **values: list(backward(**values)), backward_arguments),
+        differentiate_directly,
         mutates_args=(),
         schema=f'({backward_schema}) -> Tensor[]',
     )
@@ -107,7 +114,9 @@ def register_operation(
                 for grad, (shape, dtype, device) in zip(grads, ctx.results, strict=False)
             )
         kept = ctx.saved_tensors
-        computed = backward_operation(*grads[:results], *kept, *ctx.settings)
+        # With gradients enabled, somebody wants a second derivative: the registered operation refuses that.
+        direct = not torch.is_grad_enabled() and _is_plain(kept[0])
+        computed = (differentiate_directly if direct else backward_operation)(*grads[:results], *kept, *ctx.settings)
         if len(computed) < len(shapes):  # those of absent tensors are left out
             present = iter(computed)
             computed = [None if kept[place] is None else next(present) for place in shape_places]
@@ -120,7 +129,41 @@ def register_operation(
 
     operation.register_autograd(differentiate, setup_context=setup_context)
     backward_operation.register_autograd(_no_second_derivative(name, naive))
-    return operation
+    compute = _by_name(forward, arguments)
+
+    class Direct(torch.autograd.Function):
+        """The operation without the dispatcher."""
+
+        @staticmethod
+        def forward(ctx: Any, *inputs: Any) -> Any:
+            output = compute(*inputs)
+            setup_context(ctx, inputs, output)
+            return output
+
+        @staticmethod
+        def backward(ctx: Any, *grads: Tensor | None) -> Any:
+            return differentiate(ctx, *grads)
+
+    Direct.__name__ = f'{NAMESPACE}_{name}'
+
+    def run(*inputs: Any) -> Any:
+        if not _is_plain(inputs[0]):
+            return operation(*inputs)
+        return Direct.apply(*inputs) if torch.is_grad_enabled() else compute(*inputs)
+
+    return run
+
+
+def _is_plain(tensor: Tensor) -> bool:
+    """Tell whether nobody but autograd is to see an operation on this tensor."""
+    return not (
+        torch.compiler.is_compiling()
+        or torch._C._len_torch_dispatch_stack()
+        or torch.jit.is_tracing()
+        or torch.autograd._profiler_enabled()
+        or type(tensor) not in (Tensor, torch.nn.Parameter)
+        or tensor.is_meta
+    )
 
 
 def _parse(signature: str) -> dict[str, str]:
@@ -134,7 +177,7 @@ def _by_name(function: Callable[..., Any], names: Mapping[str, str]) -> Callable
     keys = tuple(names)
 
     def call(*values: Any) -> Any:
-        return function(**dict(zip(keys, values, strict=True)))
+        return function(**dict(zip(keys, values)))  # noqa: B905 (the dispatcher has counted them)
 
     return call
 

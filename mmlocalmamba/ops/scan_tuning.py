@@ -40,6 +40,7 @@ def fastest_backend(inputs: ScanInputs, keep_states: bool) -> str | None:
     names = interchangeable_backends(inputs.u.device)
     if len(names) == 1:
         return None
+    inputs.check()
 
     def run(name: str) -> None:
         from .selective_scan import multiply_out  # which imports this module

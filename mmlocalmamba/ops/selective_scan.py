@@ -64,12 +64,14 @@ def local_selective_scan(inputs: ScanInputs, backend: str | None = None) -> Tens
     if in_autocast(inputs.u.device.type):
         u, dt, B, C = (_widened(x) for x in (inputs.u, inputs.dt, inputs.B, inputs.C))
         inputs = inputs._replace(u=u, dt=dt, B=B, C=C)
-    inputs.check()
-    inputs = inputs._replace(num_tokens=inputs.map_tokens)
-    keep_states = torch.is_grad_enabled() and any(x.requires_grad for x in inputs if isinstance(x, Tensor))
+    if inputs.num_tokens is None:
+        inputs.check()
+        inputs = inputs._replace(num_tokens=inputs.map_tokens)
+    keep_states = torch.is_grad_enabled() and any(isinstance(x, Tensor) and x.requires_grad for x in inputs)
     if backend is None and not torch.compiler.is_compiling():
         backend = fastest_backend(inputs, keep_states)
     if not takes_factors(inputs.u.device, backend):
+        inputs.check()
         inputs = multiply_out(inputs)
     with outside_autocast(inputs.u.device.type):
         return _selective_scan(*inputs, keep_states, backend or '')[0]
@@ -95,9 +97,9 @@ def _widened(x: Tensor) -> Tensor:
 
 def _load(inputs: ScanInputs, backend: str) -> Any:
     """Load the back end that an operation names, and check that it can work from these inputs."""
-    inputs.check()
     name = backend_for(inputs.u.device, backend)
     module = load_backend(name)
+    inputs.check()
     if (inputs.dt_weight is not None or inputs.log_A) and not module.TAKES_FACTORS:
         raise ValueError(
             f'the back end {name!r} takes neither dt_weight nor log_A: call mmlocalmamba.ops.local_selective_scan, '

@@ -247,7 +247,8 @@ def test_registration(with_residual, with_rotary) -> None:
     tables = tables if with_rotary else (None, None)
     leaves = [None if x is None else x.clone().requires_grad_() for x in inputs]
     tests = ('test_schema', 'test_autograd_registration', 'test_faketensor')
-    torch.library.opcheck(_add_rotate_rms_norm, (*leaves, EPS, *tables), test_utils=tests)
+    operation = torch.ops.mmlocalmamba.add_rotate_rms_norm.default
+    torch.library.opcheck(operation, (*leaves, EPS, *tables), test_utils=tests)
     new = _add_rotate_rms_norm(*inputs, EPS, *tables)[1]
     torch.library.opcheck(
         torch.ops.mmlocalmamba.add_rotate_rms_norm_backward.default,
@@ -261,7 +262,8 @@ def test_registration(with_residual, with_rotary) -> None:
 @pytest.mark.parametrize('weight_dtype', DTYPES)
 def test_fake_tensors_have_the_types_of_real_ones(dtype, weight_dtype) -> None:
     inputs, tables, _ = draw(dtype=dtype, weight_dtype=weight_dtype)
-    torch.library.opcheck(_add_rotate_rms_norm, (*inputs, EPS, *tables), test_utils=('test_faketensor',))
+    operation = torch.ops.mmlocalmamba.add_rotate_rms_norm.default
+    torch.library.opcheck(operation, (*inputs, EPS, *tables), test_utils=('test_faketensor',))
 
 
 def test_rotation_keeps_the_type() -> None:

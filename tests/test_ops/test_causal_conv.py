@@ -102,7 +102,8 @@ def test_results_do_not_depend_on_thread_count() -> None:
 def test_registration() -> None:
     *inputs, order, grad = draw(2, 3, dtype=torch.float32)
     tests = ('test_schema', 'test_autograd_registration', 'test_faketensor')
-    torch.library.opcheck(_causal_conv1d, (*[x.requires_grad_() for x in inputs], order), test_utils=tests)
+    operation = torch.ops.mmlocalmamba.causal_conv1d.default
+    torch.library.opcheck(operation, (*[x.requires_grad_() for x in inputs], order), test_utils=tests)
     detached = [x.detach() for x in inputs]
     torch.library.opcheck(
         torch.ops.mmlocalmamba.causal_conv1d_backward.default,

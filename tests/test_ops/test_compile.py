@@ -56,7 +56,7 @@ def test_registration_of_the_operation(backend, factors, spatial) -> None:
             x.requires_grad_()
 
     tests = ('test_schema', 'test_autograd_registration', 'test_faketensor')
-    torch.library.opcheck(_selective_scan, tuple(arguments), test_utils=tests)
+    torch.library.opcheck(torch.ops.mmlocalmamba.selective_scan.default, tuple(arguments), test_utils=tests)
 
 
 @CASES

@@ -214,7 +214,8 @@ def test_autocast_gives_the_type_that_conv2d_gives(dtype) -> None:
 def test_registration() -> None:
     *inputs, grad = draw(2, 3, dtype=torch.float32)
     tests = ('test_schema', 'test_autograd_registration', 'test_faketensor')
-    torch.library.opcheck(_depthwise_conv2d_silu, [x.requires_grad_() for x in inputs], test_utils=tests)
+    operation = torch.ops.mmlocalmamba.depthwise_conv2d_silu.default
+    torch.library.opcheck(operation, [x.requires_grad_() for x in inputs], test_utils=tests)
     detached = [x.detach() for x in inputs]
     torch.library.opcheck(
         torch.ops.mmlocalmamba.depthwise_conv2d_silu_backward.default,

@@ -256,6 +256,14 @@ def test_refuses_sizes_whose_product_does_not_fit() -> None:
         call('scan_forward', {**arguments, 'u': expanded})
 
 
+def test_refuses_a_number_in_place_of_a_tensor_and_the_reverse() -> None:
+    arguments, _ = make_call('add_norm_forward')
+    with pytest.raises(TypeError, match="'hidden': 'float'"):
+        call('add_norm_forward', {**arguments, 'hidden': 1.0})
+    with pytest.raises(TypeError, match="'eps': 'NoneType'"):
+        call('add_norm_forward', {**arguments, 'eps': None})
+
+
 def test_refuses_tensors_of_other_devices() -> None:
     with pytest.raises(ValueError, match='exp2: x is .*on meta'):
         library().exp2(x=torch.empty(3, device='meta'), y=torch.empty(3))

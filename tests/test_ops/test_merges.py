@@ -152,7 +152,7 @@ def test_results_do_not_depend_on_thread_count(operation) -> None:
 def test_registration_of_gate_and_merge() -> None:
     y, z, *weights = (x.contiguous().requires_grad_() for x in draw(tokens=5, channels=6, dtype=torch.float32)[:8])
     tests = ('test_schema', 'test_autograd_registration', 'test_faketensor')
-    torch.library.opcheck(_gate_and_merge, (y, z, *weights, EPS), test_utils=tests)
+    torch.library.opcheck(torch.ops.mmlocalmamba.gate_and_merge.default, (y, z, *weights, EPS), test_utils=tests)
     with torch.no_grad():
         out, mean, gates = _gate_and_merge(y, z, *weights, EPS)
     saved = [x.detach() for x in (torch.ones_like(out), y, z, *weights, mean, gates)]
@@ -165,7 +165,7 @@ def test_registration_of_merge_and_normalise() -> None:
     tensors = [x.contiguous().requires_grad_() for x in draw(tokens=5, channels=6, dtype=torch.float32)]
     tests = ('test_schema', 'test_autograd_registration', 'test_faketensor')
     arguments = (*tensors[:8], EPS, *tensors[8:], EPS)
-    torch.library.opcheck(_merge_and_normalise, arguments, test_utils=tests)
+    torch.library.opcheck(torch.ops.mmlocalmamba.merge_and_normalise.default, arguments, test_utils=tests)
     with torch.no_grad():
         out, mean, gates = _merge_and_normalise(*arguments)
     saved = [x.detach() for x in (torch.ones_like(out), *tensors, mean, gates)]

@@ -67,7 +67,7 @@ def test_it_passes_the_checks_of_pytorch(shifted) -> None:
     x, shift, scale = (torch.randn(3, requires_grad=True) for _ in range(3))
     arguments = (x, shift if shifted else None, scale, 3.0)
 
-    torch.library.opcheck(affine, arguments)
+    torch.library.opcheck(torch.ops.mmlocalmamba.affine_of_a_test.default, arguments)
     backward_operation = torch.ops.mmlocalmamba.affine_of_a_test_backward.default
     saved = [None if t is None else t.detach() for t in (x, x, arguments[1], scale, x)]
     torch.library.opcheck(backward_operation, (*saved, 3.0), test_utils=('test_schema', 'test_faketensor'))

@@ -218,7 +218,12 @@ Order::Order(const Call& call, const View& view, int64_t directions, int64_t tok
       if (walk.visited != tokens) missed = true;
     }
   });
-  if (outside) view.refuse("must hold indices of " + std::to_string(tokens) + " tokens, or -1 for padding");
+  if (outside) {
+    const int32_t* const wrong =
+        std::find_if(data_, data_ + directions * length_, [&](int32_t token) { return token < -1 || token >= tokens; });
+    view.refuse("must hold indices of " + std::to_string(tokens) + " tokens, or -1 for padding, and not " +
+                std::to_string(*wrong));
+  }
   if (twice) view.refuse("must hold each token at most once per direction");
   if (missed) complete_ = false;
 }

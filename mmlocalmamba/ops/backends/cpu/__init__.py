@@ -49,12 +49,20 @@ def states_shape(inputs: ScanInputs) -> tuple[int, ...]:
     return (inputs.u.shape[0], directions, -(-inputs.order.shape[1] // CHUNK), d_state, channels)
 
 
-def _arguments(inputs: ScanInputs) -> dict[str, Tensor | bool | None]:
+def _arguments(inputs: ScanInputs) -> dict[str, Any]:
     """Give the inputs by the names that the library knows them by, in layouts that it takes."""
-    tokens = {name: unit_stride(getattr(inputs, name)) for name in ('u', 'dt', 'B', 'C')}
-    parameters = {name: getattr(inputs, name).contiguous() for name in ('A', 'D', 'dt_bias', 'order')}
-    dt_weight = None if inputs.dt_weight is None else inputs.dt_weight.contiguous()
-    return {**tokens, **parameters, 'dt_weight': dt_weight, 'log_A': inputs.log_A}
+    return dict(
+        u=unit_stride(inputs.u),
+        dt=unit_stride(inputs.dt),
+        A=inputs.A.contiguous(),
+        B=unit_stride(inputs.B),
+        C=unit_stride(inputs.C),
+        D=inputs.D.contiguous(),
+        dt_bias=inputs.dt_bias.contiguous(),
+        order=inputs.order.contiguous(),
+        dt_weight=None if inputs.dt_weight is None else inputs.dt_weight.contiguous(),
+        log_A=inputs.log_A,
+    )
 
 
 def forward(inputs: ScanInputs, keep_states: bool) -> tuple[Tensor, Tensor]:

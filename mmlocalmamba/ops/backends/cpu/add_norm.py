@@ -49,5 +49,8 @@ def backward(
 
 
 def _constants(weight: Tensor, cos: Tensor | None, sin: Tensor | None) -> dict[str, Tensor | None]:
-    tables = {name: None if table is None else table.contiguous() for name, table in dict(cos=cos, sin=sin).items()}
-    return dict(weight=weight.contiguous(), **tables)
+    return dict(
+        weight=weight.contiguous(),
+        cos=None if cos is None else cos.contiguous(),
+        sin=None if sin is None else sin.contiguous(),
+    )

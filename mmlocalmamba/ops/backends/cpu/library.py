@@ -65,7 +65,7 @@ class Function:
         numbers: Names of the numbers.
 
     Raises:
-        TypeError: If an argument's name is missing or unknown.
+        TypeError: If an argument is missing or unknown, or a number stands in a tensor's place.
         ValueError: If the library refuses an argument; the message says what it wants.
         MemoryError: If there is no memory for what the function needs inside.
     """
@@ -95,7 +95,7 @@ class Function:
                 dims = len(shape)
                 packed.append(_PACK[dims](tensor.data_ptr(), _DTYPES[tensor.dtype], dims, *shape, *tensor.stride()))
             numbers = self._pack_numbers(*[arguments[name] for name in self.numbers])
-        except LookupError:
+        except (LookupError, AttributeError, struct.error):
             raise self._refusal(arguments) from None
         if len(arguments) != self._size:
             raise self._refusal(arguments)
@@ -123,7 +123,8 @@ class Function:
                 return ValueError(f'{what}, but must be one of {", ".join(str(dtype) for dtype in _DTYPES)}')
             if tensor.dim() > _MOST_DIMS:
                 return ValueError(f'{what}, but {_MOST_DIMS} dimensions at most go')
-        return TypeError(f'{self.name}() takes tensors and numbers, got {arguments}')
+        kinds = {name: type(value).__name__ for name, value in arguments.items()}
+        return TypeError(f'{self.name}() takes tensors {self.tensors} and numbers {self.numbers}, got {kinds}')
 
 
 class Library:
