@@ -78,6 +78,9 @@ def on_a_gpu(monkeypatch) -> None:
     monkeypatch.setattr(order_cache, '_stream', lambda device: 0)
     monkeypatch.setattr(order_cache, '_is_capturing', lambda device: False)
     monkeypatch.setattr(orders, '_cache', OrderCache(orders._stack_orders))
+    # Without a GPU, autocast for one would switch itself off.
+    monkeypatch.setattr('torch.cuda.amp.common.amp_definitely_not_available', lambda: False)
+    monkeypatch.setattr('torch.cuda.is_bf16_supported', lambda *_: True)
     # It looks at its values, which there are none of.
     monkeypatch.setattr(torch.nn.init, 'trunc_normal_', lambda tensor, **_: tensor)
 
@@ -101,6 +104,7 @@ def test_a_forward_never_waits(make, options, autocast, training) -> None:
         torch.autocast('cuda', autocast or torch.bfloat16, enabled=autocast is not None),
         NothingWaits() as mode,
     ):
+        assert torch.is_autocast_enabled('cuda') == (autocast is not None)
         outputs = model(image)
 
     assert mode.operations > 20
