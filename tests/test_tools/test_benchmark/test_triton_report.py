@@ -12,10 +12,10 @@ def report(tool, monkeypatch):
     monkeypatch.setattr(
         module,
         'compile_report',
-        lambda capability, dtype, d_state: [KernelReport(f'scan {dtype}', capability, 80, 4, 2, d_state)],
+        lambda capability, dtype, d_state, rank: [KernelReport(f'scan {dtype}', capability, 80, 4, 2, 1.0, d_state)],
     )
     monkeypatch.setattr(
-        module, 'fused_report', lambda capability, dtype: [KernelReport(f'merge {dtype}', capability, 40, 0, 8, 9)]
+        module, 'fused_report', lambda capability, dtype: [KernelReport(f'merge {dtype}', capability, 40, 0, 8, 0, 9)]
     )
     return module
 
@@ -23,11 +23,11 @@ def report(tool, monkeypatch):
 def test_there_are_two_tables_per_gpu(report, capsys):
     report.main([])
     first, around, second, _ = capsys.readouterr().out.strip().split('\n\n')
-    assert around.splitlines()[0] == 'around the scan, sm_80: float32'
-    assert around.splitlines()[-1].split() == ['merge', 'float32', '40', '0', '8', '9']
-    assert first.splitlines()[0] == 'compiled for sm_80: float32, N = 16'
-    assert second.splitlines()[0] == 'compiled for sm_90: float32, N = 16'
-    assert first.splitlines()[-1].split() == ['scan', 'float32', '80', '4', '2', '16']
+    assert around.startswith('around the scan, sm_80: float32; ')
+    assert around.splitlines()[-1].split() == ['merge', 'float32', '40', '0', '8', '0', '9']
+    assert first.splitlines()[0] == 'compiled for sm_80: float32, N = 16, R = 12'
+    assert second.splitlines()[0] == 'compiled for sm_90: float32, N = 16, R = 12'
+    assert first.splitlines()[-1].split() == ['scan', 'float32', '80', '4', '2', '1', '16']
 
 
 def test_what_is_compiled_can_be_chosen(report, capsys):
