@@ -2,6 +2,8 @@
 # make demo-seg  the same with UperNet on semantic masks
 # make demo-search  search scan directions on generated textures, train what was found and a fixed model, draw both
 # make test   set up, lint, check the types, run the tests and the examples in docstrings and pages
+# make test-gpu  run the tests that take a GPU, with the Python and the packages that are there: torch, triton, pytest, and
+#             timm and the mm packages for those that need them; PYTHON=... chooses another Python
 # make test-openmmlab   run the tests with the original OpenMMLab packages and an older PyTorch, in .venv-openmmlab
 # make smoke-openmmlab  run a handful of them there
 # make setup  only set up: everything goes into .venv; a second run skips what is up to date
@@ -40,7 +42,7 @@ VERSIONS := $(subst =,,$(subst $(EMPTY) ,-,$(TORCH)))
 PACKAGES_READY := $(VENV)/.packages-$(VERSIONS)
 READY := $(VENV)/.ready-$(VERSIONS)
 
-.PHONY: demo demo-seg demo-search test test-openmmlab smoke-openmmlab pytest doctest setup wheel lint clean
+.PHONY: demo demo-seg demo-search test test-openmmlab test-gpu smoke-openmmlab pytest doctest setup wheel lint clean
 
 setup: $(READY)
 
@@ -127,6 +129,10 @@ doctest: $(READY)
 	cd $(VENV) && package="$$(bin/python -c 'import mmlocalmamba; print(*mmlocalmamba.__path__)')" && OMP_NUM_THREADS=1 \
 		bin/pytest --doctest-modules --doctest-glob='*.md' --ignore="$$package/compat/mmcv_ext.py" "$$package" \
 		$(CURDIR)/docs $(CURDIR)/README.md
+
+# On a machine that is lent for minutes nothing is set up: whatever Python finds is used, from the source tree.
+test-gpu:
+	PYTHONPATH=$(CURDIR) $(PYTHON) -m pytest -m gpu $(addprefix $(CURDIR)/,tests/test_directions tests/test_ops tests/test_models)
 
 test-openmmlab:
 	$(MAKE) FAMILY=openmmlab pytest

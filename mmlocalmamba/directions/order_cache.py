@@ -50,6 +50,10 @@ class OrderCache:
             self._keep(key, orders)
         return orders
 
+    def size(self, device: torch.device) -> int:
+        """Give the bytes that are kept on a device."""
+        return self._bytes.get(device, 0)
+
     def _keep(self, key: tuple[object, ...], orders: Tensor) -> None:
         size, device = orders.numel() * orders.element_size(), orders.device
         with self._lock:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from functools import reduce
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from .names import Direction, parse_direction
@@ -65,34 +66,11 @@ def scan_order(
         >>> scan_order('w2', 2, 3).tolist()
         [0, 1, 3, 4, 2, -1, 5, -1]
     """
-    direction = _parsed(direction)
-    if height < 1 or width < 1:
-        raise ValueError(f'cannot scan a map of {height} x {width} tokens: both sides must be at least 1')
-    if direction.path == 'h':
-        order = torch.arange(height * width, device=device)
-    elif direction.path == 'v':
-        order = torch.arange(height * width, device=device).view(height, width).t().reshape(-1)
-    else:
-        order = _window_order(direction.window, height, width, torch.device(device))
-    if direction.flip:
-        order = order.flip(0)
-    if middle_token:
-        middle = height * width // 2
-        order = torch.cat([order[:middle], order.new_full((1,), height * width), order[middle:]])
-    return order
+    return _stack_orders((str(direction),), height, width, middle_token, torch.device(device))[0].long()
 
 
 def _parsed(direction: str | Direction) -> Direction:
     return parse_direction(direction) if isinstance(direction, str) else direction
-
-
-def _window_order(side: int, height: int, width: int, device: torch.device) -> Tensor:
-    """Order the tokens window by window, as if the map were padded at the bottom and at the right."""
-    rows, columns = -(-height // side), -(-width // side)
-    row = torch.arange(rows * side, device=device).view(rows, 1, side, 1)
-    column = torch.arange(columns * side, device=device).view(1, columns, 1, side)
-    # Dimensions: row and column of the window, then row and column inside it.
-    return torch.where((row < height) & (column < width), row * width + column, PAD).flatten()
 
 
 def inverse_order(order: Tensor, num_tokens: int) -> Tensor:
@@ -118,12 +96,46 @@ def inverse_order(order: Tensor, num_tokens: int) -> Tensor:
 
 
 def _stack_orders(names: tuple[str, ...], height: int, width: int, middle_token: bool, device: torch.device) -> Tensor:
-    length = max(scan_length(name, height, width, middle_token) for name in names)
-    stacked = torch.full((len(names), length), PAD, dtype=torch.int32, device=device)
-    for row, name in zip(stacked, names, strict=True):
-        order = scan_order(name, height, width, middle_token, device)
-        row[: len(order)] = order
-    return stacked
+    """Compute the orders of several directions as one int32 tensor (K, L_scan).
+
+    The map of token indices is written down once, padded for the largest window, and once more turned by 180 degrees if
+    a direction is flipped. Every order is a view of one of the two, so it takes a single copy.
+    """
+    if height < 1 or width < 1:
+        raise ValueError(f'cannot scan a map of {height} x {width} tokens: both sides must be at least 1')
+    directions = [parse_direction(name) for name in names]
+    lengths = [scan_length(direction, height, width) for direction in directions]
+    bottom = max(-height % direction.window for direction in directions)
+    right = max(-width % direction.window for direction in directions)
+    tokens = torch.arange(height * width, dtype=torch.int32, device=device).view(height, width)
+    padded = F.pad(tokens, (0, right, 0, bottom), value=PAD) if bottom or right else tokens
+    turned = padded.flip((0, 1)) if any(direction.flip for direction in directions) else padded
+
+    stacked = tokens.new_empty(len(names), max(lengths))
+    if min(lengths) < max(lengths):
+        stacked.fill_(PAD)
+    for row, direction, length in zip(stacked, directions, lengths, strict=True):
+        rows, columns = height + -height % direction.window, width + -width % direction.window
+        # The padding of a turned map comes first: what a smaller window does not need of it is left out at the front.
+        whole = turned[-rows:, -columns:] if direction.flip else padded[:rows, :columns]
+        visited = _in_scan_order(whole, direction)
+        row[:length].view(visited.shape).copy_(visited)
+    if not middle_token:
+        return stacked
+    middle = height * width // 2
+    token = tokens.new_full((len(names), 1), height * width)
+    return torch.cat([stacked[:, :middle], token, stacked[:, middle:]], 1)
+
+
+def _in_scan_order(tokens: Tensor, direction: Direction) -> Tensor:
+    """View a map, padded to whole windows, so that its elements come in the order in which they are scanned."""
+    if direction.path == 'h':
+        return tokens
+    if direction.path == 'v':
+        return tokens.t()
+    side = direction.window
+    # Dimensions: row and column of the window, then row and column inside it.
+    return tokens.unflatten(1, (-1, side)).unflatten(0, (-1, side)).permute(0, 2, 1, 3)
 
 
 _cache = OrderCache(_stack_orders)

@@ -1,6 +1,6 @@
 """What goes around training: hooks, checks before it starts, and what the command line tools share."""
 
-from .hooks import IterationSeedHook, NonFiniteHook
+from .hooks import IterationSeedHook, KernelTuningHook, NonFiniteHook
 from .layer_decay import LayerDecayOptimWrapperConstructor
 
-__all__ = ['IterationSeedHook', 'LayerDecayOptimWrapperConstructor', 'NonFiniteHook']
+__all__ = ['IterationSeedHook', 'KernelTuningHook', 'LayerDecayOptimWrapperConstructor', 'NonFiniteHook']

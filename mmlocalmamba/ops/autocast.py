@@ -7,8 +7,13 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 
 
+def in_autocast(device_type: str) -> bool:
+    """Tell whether autocast is on for a type of device; on 'meta', where nothing is computed, there is none."""
+    return device_type != 'meta' and torch.is_autocast_enabled(device_type)
+
+
 def outside_autocast(device_type: str) -> AbstractContextManager[None]:
     """Give a context in which nothing is cast; one that costs nothing where autocast is off anyway."""
-    if torch.is_autocast_enabled(device_type):
+    if in_autocast(device_type):
         return torch.autocast(device_type, enabled=False)
     return nullcontext()

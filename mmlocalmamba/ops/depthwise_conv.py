@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .autocast import in_autocast
 from .backends import fused, has_fused_kernels
 from .registration import register_operation
 
@@ -33,7 +34,7 @@ def depthwise_conv2d_silu(x: Tensor, weight: Tensor, bias: Tensor | None = None)
     if bias is None:  # the kernels have one code path, and a vector of zeros costs next to nothing
         bias = weight.new_zeros(weight.shape[0])
     _check(x, weight, bias)
-    if x.dtype == torch.float32 and torch.is_autocast_enabled(x.device.type):
+    if x.dtype == torch.float32 and in_autocast(x.device.type):
         x = x.to(torch.get_autocast_dtype(x.device.type))
     if has_fused_kernels('depthwise_conv', x.device) and weight.shape[2:] == FUSED_KERNEL_SIZE:
         return _depthwise_conv2d_silu(x, weight, bias)

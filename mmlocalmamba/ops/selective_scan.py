@@ -7,10 +7,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .autocast import outside_autocast
+from .autocast import in_autocast, outside_autocast
 from .backends import backend_for, load_backend, takes_factors
 from .registration import register_operation
 from .scan_inputs import ScanInputs, check_kept_states
+from .scan_tuning import fastest_backend, scanning_backward
 
 
 def local_selective_scan(inputs: ScanInputs, backend: str | None = None) -> Tensor:
@@ -62,15 +63,17 @@ def local_selective_scan(inputs: ScanInputs, backend: str | None = None) -> Tens
         >>> y.shape
         torch.Size([1, 2, 6, 4])
     """
-    if torch.is_autocast_enabled(inputs.u.device.type):
+    if in_autocast(inputs.u.device.type):
         inputs = _in_autocast(inputs)
     if inputs.num_tokens is None:
         inputs.check()
         inputs = inputs._replace(num_tokens=inputs.map_tokens)
+    keep_states = torch.is_grad_enabled() and any(isinstance(x, Tensor) and x.requires_grad for x in inputs)
+    if backend is None and not torch.compiler.is_compiling():
+        backend = fastest_backend(inputs, keep_states)
     if not takes_factors(inputs.u.device, backend):
         inputs.check()
         inputs = multiply_out(inputs)
-    keep_states = torch.is_grad_enabled() and any(isinstance(x, Tensor) and x.requires_grad for x in inputs)
     with outside_autocast(inputs.u.device.type):
         return _selective_scan(*inputs, keep_states, backend or '')[0]
 
@@ -129,7 +132,8 @@ def _backward(grad_y: Tensor, states: Tensor, keep_states: bool, backend: str, *
     inputs = ScanInputs(**values)
     chosen = _load(inputs, backend)
     check_kept_states(states, tuple(chosen.states_shape(inputs)), grad_y, inputs)
-    return [grad for grad in chosen.backward(grad_y, inputs, states) if grad is not None]
+    with scanning_backward():
+        return [grad for grad in chosen.backward(grad_y, inputs, states) if grad is not None]
 
 
 _TENSORS = ('u', 'dt', 'A', 'B', 'C', 'D', 'dt_bias', 'dt_weight')

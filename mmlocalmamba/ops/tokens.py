@@ -18,7 +18,7 @@ def check_order(order: Tensor, num_tokens: int, once: bool = True) -> None:
     """Check the values of an order where that costs little: on the CPU.
 
     On other devices it would have to wait for the device. There, kernels leave out what is out of range, and PyTorch's
-    own indexing raises.
+    own indexing raises. A model that is traced has no values to check.
 
     Args:
         order: int32 (K, L_scan).

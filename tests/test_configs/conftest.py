@@ -1,13 +1,15 @@
+from __future__ import annotations
+
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import cv2
 import numpy as np
 import pytest
-from mmengine.config import Config
 
-from mmlocalmamba.datasets.shapes import SPLITS, coco_annotation, make_sample, write_shapes
-from mmlocalmamba.engine.device import fit_precision
+# The mm packages are imported where they are used: pytest loads this file even where there are none.
+if TYPE_CHECKING:
+    from mmengine.config import Config
 
 ROOT = Path(__file__).resolve().parents[2]
 SIZES = ('scale', 'scales', 'crop_size', 'size')
@@ -17,6 +19,8 @@ SHRINK = 8
 @pytest.fixture(scope='session')
 def small_data(tmp_path_factory) -> Path:
     """A folder with data/coco, data/ade and data/shapes, all made of a few generated images."""
+    from mmlocalmamba.datasets.shapes import write_shapes
+
     root = tmp_path_factory.mktemp('small_data')
     write_shapes(root / 'data/shapes', {'train': 4, 'val': 2})
     for split, count in {'train': 4, 'val': 2}.items():
@@ -26,7 +30,10 @@ def small_data(tmp_path_factory) -> Path:
 
 def write_coco_and_ade(data: Path, split: str, count: int) -> None:
     """Write shapes as if they were of the first classes of COCO and ADE20K."""
+    import cv2
     from mmdet.datasets import CocoDataset
+
+    from mmlocalmamba.datasets.shapes import SPLITS, coco_annotation, make_sample
 
     names = CocoDataset.METAINFO['classes']
     folders = {
@@ -56,6 +63,10 @@ def write_coco_and_ade(data: Path, split: str, count: int) -> None:
 @pytest.fixture
 def one_step_config(small_data, tmp_path, monkeypatch):
     """Give a config by its name, cut down to one training step and one evaluation, at an eighth of the input's size."""
+    from mmengine.config import Config
+
+    from mmlocalmamba.engine.device import fit_precision
+
     monkeypatch.chdir(small_data)
 
     def load(name: str) -> Config:

@@ -174,6 +174,37 @@ def test_orders_are_made_on_their_own_device() -> None:
     assert made.shape == (8, 14 * 14 + 1)
 
 
+class Kernels(TorchDispatchMode):
+    """Counts the operations that launch a kernel on a GPU: all but views and making room."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: list[str] = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if not func.is_view and 'empty' not in func.name():
+            self.names.append(func.name())
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize(
+    ('names', 'size', 'middle', 'most'),
+    [
+        (('h', 'v', 'h_flip', 'v_flip'), (50, 84), False, 6),  # the tokens, turned once, and a copy for each direction
+        (('h', 'v', 'w2', 'w7'), (56, 56), False, 5),
+        (('h', 'v_flip', 'w2', 'w7_flip'), (50, 84), False, 9),  # padding: two for the map, one for the shorter orders
+        (('h', 'v_flip', 'w2', 'w7_flip'), (14, 13), True, 11),  # the class token, and putting it in
+    ],
+)
+def test_orders_that_are_not_kept_cost_a_handful_of_kernels(names, size, middle, most) -> None:
+    with Kernels() as kernels:
+        made = orders._stack_orders(names, *size, middle, torch.device('meta'))
+
+    assert made.dtype == torch.int32
+    # constant_pad_nd is a fill and a copy on a real device.
+    assert len(kernels.names) + kernels.names.count('aten::constant_pad_nd') <= most, kernels.names
+
+
 def orders_of_an_image(cache: OrderCache, height: int, width: int) -> None:
     """Ask for what LocalVMamba-T asks for during an image: every block's orders, at the size of its stage."""
     blocks = published_directions('local_vmamba_tiny')

@@ -79,6 +79,12 @@ def tensors_of(inputs: ScanInputs) -> list[Tensor]:
     return [getattr(inputs, name) for name in TENSORS if getattr(inputs, name) is not None]
 
 
+def on_device(problem: Problem, device: torch.device | str) -> Problem:
+    """Move a problem, which is drawn on the CPU, to a device."""
+    moved = (value.to(device) if isinstance(value, Tensor) else value for value in problem.inputs)
+    return Problem(ScanInputs(*moved), problem.grad.to(device))
+
+
 def run(backend: ModuleType, problem: Problem) -> dict[str, Tensor]:
     """Run forward and backward; y and the gradients, by name."""
     inputs, grad = problem
@@ -98,14 +104,19 @@ def truth(problem: Problem) -> dict[str, Tensor]:
 
 
 def assert_agrees(backend: ModuleType, problem: Problem, tolerance: float) -> None:
-    """Compare values and all gradients with the reference in float64, relative to the largest value of each."""
-    got, want = run(backend, problem), truth(problem)
+    """Compare values and all gradients with the reference in float64, relative to the largest value of each.
+
+    The reference is computed on the CPU, wherever the problem is.
+    """
+    got, want = run(backend, problem), truth(on_device(problem, 'cpu'))
     assert got.keys() == want.keys()
     for name, value in got.items():
         like = problem.grad if name == 'y' else getattr(problem.inputs, name[2:])
         assert value.dtype == like.dtype, name
         assert value.shape == want[name].shape, name
         assert value.is_contiguous(), name
+        assert value.device == like.device, name
+        value = value.cpu()
         scale = max(want[name].abs().max().item() if value.numel() else 0.0, 1.0)
         difference = (value.double() - want[name]).abs().max().item() / scale if value.numel() else 0.0
         assert difference <= tolerance, f'{name} differs by {difference:.1e} of {scale:.1e}'

@@ -7,14 +7,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 
-import cv2
 import numpy as np
 import pytest
-from mmengine.config import Config
-from mmengine.registry import MODELS, init_default_scope
 
 import mmlocalmamba  # noqa: F401  before mmdet
-from mmlocalmamba.compat.torch_load import FORCE_SAFE
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -37,6 +33,9 @@ def model_state():
     """Give the tensors of an untrained model, by the path of its config."""
 
     def state(config: Path) -> dict:
+        from mmengine.config import Config
+        from mmengine.registry import MODELS, init_default_scope
+
         cfg = Config.fromfile(config)
         init_default_scope(cfg.default_scope)
         return MODELS.build(cfg.model).state_dict()
@@ -47,6 +46,8 @@ def model_state():
 @pytest.fixture(autouse=True)
 def clean_process(tmp_path, monkeypatch) -> Iterator[None]:
     """Start in an empty folder; undo what a tool sets for its process."""
+    from mmlocalmamba.compat.torch_load import FORCE_SAFE
+
     monkeypatch.chdir(tmp_path)
     before = {name: os.environ.pop(name, None) for name in (FORCE_SAFE, 'LOCAL_RANK')}
     logger = logging.getLogger('mmlocalmamba')
@@ -79,6 +80,8 @@ def seg_config(tmp_path) -> Path:
 
 def make_coco(root: Path, count: int) -> None:
     """Write images with one bright rectangle each, in COCO's layout."""
+    import cv2
+
     (root / 'annotations').mkdir(parents=True)
     (root / 'images').mkdir()
     images, annotations = [], []
@@ -105,6 +108,8 @@ def make_coco(root: Path, count: int) -> None:
 
 def make_ade(root: Path, count: int) -> None:
     """Write images and label maps in ADE20K's layout (0 is no class)."""
+    import cv2
+
     for folder in ('images', 'annotations'):
         (root / folder).mkdir(parents=True)
     for index in range(count):

@@ -111,7 +111,7 @@ def compile_report(
 
 def _report(variant: Variant, capability: int, dtype: str, d_state: int) -> KernelReport:
     compiled = _compile(variant, capability, dtype)
-    registers, spills = _resources(compiled.asm['cubin'])
+    registers, spills = resources(compiled.asm['cubin'])
     loops = [loop for loop in _innermost_loops(compiled.asm['ptx']) if 'ex2.approx' in loop]
     exponentials = exchanges = 0.0
     for place, tokens in variant.loops:
@@ -179,7 +179,7 @@ def _type(name: str, dtype: str, constants: dict[str, Any]) -> str:
     return '*i32' if name == 'order' else 'i32'
 
 
-def _resources(cubin: bytes) -> tuple[int, int]:
+def resources(cubin: bytes) -> tuple[int, int]:
     """Read registers and local memory of a compiled kernel with the cuobjdump that comes with Triton."""
     import triton
 

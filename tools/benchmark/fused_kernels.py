@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from compiler_report import _resources, check_compiler
+from compiler_report import check_compiler, resources
 from formatting import align
 from mmlocalmamba.ops import ChannelGate
 from mmlocalmamba.ops.channel_gate import empty_outputs
@@ -163,6 +163,6 @@ def _compile(name: str, launch: Any, capability: int) -> FusedReport:
     source = ASTSource(fn=launch.kernel, signature=signature, constexprs=constants, attrs=attributes)
     target = GPUTarget('cuda', capability, 32)
     compiled = triton.compile(source, target=target, options={'num_warps': launch.warps})
-    registers, spills = _resources(compiled.asm['cubin'])
+    registers, spills = resources(compiled.asm['cubin'])
     exchanges = compiled.asm['ptx'].count('shfl.sync')
     return FusedReport(name, registers, spills, int(compiled.metadata.shared), exchanges)

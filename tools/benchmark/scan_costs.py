@@ -1,11 +1,13 @@
-"""Estimate, not measure, what the scan of a layer costs on a GPU: bytes moved, exponentials, lane exchanges.
+"""Estimate, not measure, what the scan of a layer costs on a GPU: bytes, exponentials, launches, and the serial walk.
 
-Two ways of scanning K directions are counted. *Fused*: our Triton kernels, which read tokens by their orders.
-*Permute*: tokens are gathered into every direction, scanned by a kernel like mamba-ssm's, and scattered back.
+Two ways of scanning K directions are counted. *Fused*: our Triton kernels, which read tokens by their orders, expand
+step sizes of low rank inside, and keep a state every few dozen steps. *Permute*: step sizes are expanded by a matrix
+product, tokens are gathered into every direction, scanned by mamba-ssm's kernel, and scattered back.
 
 A tensor is counted once for each pass that reads or writes it, and again for each direction. Caches are taken to catch
-only what the programs of one token share. The time is the slowest of the bounds, at the peak rates of a data sheet: a
-lower limit that no kernel reaches.
+only what the programs of one token share. Tokens have the size that the model gives them; states, parameters and
+partial sums are float32. The time is the slowest of the bounds, at the peak rates of a data sheet: a lower limit that
+no kernel reaches.
 
 The backward of mamba-ssm adds atomically, once per token, channel and state for each of B and C. No data sheet has a
 rate for that, so it is left out, and the time of that way is estimated too low.
@@ -15,19 +17,26 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mmlocalmamba.ops.backends.triton.scan_settings import CHUNK as KEPT
-from mmlocalmamba.ops.backends.triton.scan_settings import MULTIPROCESSORS, ScanSettings, count_segments, largest_group
-
 FULL = 4
-"""Bytes of what is kept in float32: states and sums."""
+"""Bytes of what is kept in float32: states, parameters and sums."""
 
-SETTINGS = ScanSettings()
+KEPT = 64
+"""Steps after which our forward keeps a state for the backward."""
+
+CHUNK = 2048
+"""Tokens after which mamba-ssm's kernel keeps a state."""
+
+FORWARD_CHANNELS, BACKWARD_CHANNELS, WARP_CHANNELS = 32, 16, 16
+"""Channels of a program of our kernels, forward and backward, and of a warp of either."""
 
 FORWARD_EXCHANGES, BACKWARD_EXCHANGES = 8 / 16, 72 / 16
 """Values exchanged between lanes per token, channel and state, as ``triton_report.py`` counts them for 16 states."""
 
-CHUNK = 2048
-"""Tokens after which mamba-ssm's kernel keeps a state."""
+WARPS = 8
+"""Warps that each multiprocessor should have; where a scan in one piece gives fewer than half, it is cut into more."""
+
+CYCLES_PER_EXPONENTIAL = 8
+"""Cycles in which a quarter of a multiprocessor computes one exponential for each lane of a warp."""
 
 
 @dataclass(frozen=True)
@@ -39,12 +48,14 @@ class Gpu:
         bandwidth: Bytes per second of its memory.
         multiprocessors: Number of streaming multiprocessors.
         clock: Boost clock in Hz.
+        matrix_products: Multiply-adds, counted as two, per second of the matrix units in half precision, dense.
     """
 
     name: str
     bandwidth: float
     multiprocessors: int
     clock: float
+    matrix_products: float
 
     @property
     def exponentials(self) -> float:
@@ -57,7 +68,10 @@ class Gpu:
         return 32 * self.multiprocessors * self.clock
 
 
-GPUS = {'a100': Gpu('A100 SXM 80 GB', 2.039e12, 108, 1.41e9), 'h100': Gpu('H100 SXM', 3.35e12, 132, 1.98e9)}
+GPUS = {
+    'a100': Gpu('A100 SXM 80 GB', 2.039e12, 108, 1.41e9, 312e12),
+    'h100': Gpu('H100 SXM', 3.35e12, 132, 1.98e9, 989e12),
+}
 
 
 @dataclass(frozen=True)
@@ -71,7 +85,8 @@ class Layer:
         d_state: States N per channel.
         batch: Images.
         itemsize: Bytes of a number in u, dt, B, C and y.
-        rank: Rank R of the step sizes, which our kernels read before their projection.
+        rank: Rank of the step sizes.
+        spatial: Whether all directions read the same u, as in LocalVMamba; in LocalVim each has its own.
     """
 
     tokens: int
@@ -80,7 +95,8 @@ class Layer:
     d_state: int = 16
     batch: int = 1
     itemsize: int = 2
-    rank: int = 12
+    rank: int = 6
+    spatial: bool = True
 
     @property
     def per_channel(self) -> int:
@@ -94,22 +110,36 @@ class Layer:
 
     @property
     def per_rank(self) -> int:
-        """Numbers in the step sizes before their projection."""
+        """Numbers in the step sizes at low rank."""
         return self.batch * self.directions * self.tokens * self.rank
 
-    def segments(self, width: int, warps: int) -> int:
-        """Return how many segments our kernels cut a scan into, from the channels and warps of a program."""
-        present = self.batch * self.directions * -(-self.channels // width) * warps
-        return count_segments(self.tokens, present, MULTIPROCESSORS)
+    @property
+    def gradient_of_u(self) -> int:
+        """Numbers in the gradient of u."""
+        return self.per_channel // self.directions if self.spatial else self.per_channel
 
 
 @dataclass(frozen=True)
 class Cost:
-    """Work of one way of scanning: bytes moved, exponentials, values exchanged between lanes."""
+    """Work of one way of scanning.
+
+    Attributes:
+        bytes: Bytes moved.
+        exponentials: Exponentials, those of the step sizes not included.
+        exchanges: Values exchanged between lanes.
+        launches: Kernels launched.
+        steps: Steps that one warp walks over, one after the other, each with the exponentials of all its states.
+        d_state: How many exponentials these are.
+        products: Operations of matrix products outside of the scan's kernels.
+    """
 
     bytes: float
     exponentials: float
     exchanges: float = 0.0
+    launches: int = 1
+    steps: int = 0
+    d_state: int = 16
+    products: float = 0.0
 
     def bounds(self, gpu: Gpu) -> dict[str, float]:
         """Return the seconds that each resource needs."""
@@ -117,6 +147,8 @@ class Cost:
             'bytes': self.bytes / gpu.bandwidth,
             'exponentials': self.exponentials / gpu.exponentials,
             'exchanges': self.exchanges / gpu.exchanges,
+            'walk': self.steps * self.d_state * CYCLES_PER_EXPONENTIAL / gpu.clock,
+            'products': self.products / gpu.matrix_products,
         }
 
     def seconds(self, gpu: Gpu) -> float:
@@ -124,72 +156,91 @@ class Cost:
         return max(self.bounds(gpu).values())
 
 
-def fused_forward(layer: Layer, settings: ScanSettings = SETTINGS) -> Cost:
-    """Estimate our kernels' forward in training: with several segments, first a pass for what each adds to the state.
+def segments(layer: Layer, gpu: Gpu, channels: int) -> int:
+    """Return into how many pieces our kernels cut a scan: as many as give every multiprocessor enough warps.
 
     Args:
         layer: Sizes of the scan.
-        settings: Sizes of the kernels' work.
+        gpu: Where.
+        channels: Channels of a warp.
     """
-    item, wide, narrow = layer.itemsize, layer.per_channel, layer.per_state
-    segments = layer.segments(settings.forward_channels, settings.forward_warps)
-    passes = 1 if segments == 1 else 2
-    orders = passes * layer.directions * layer.tokens * 4
-    kept = _state_bytes(layer, -(-layer.tokens // KEPT) - 1)
-    # Each pass reads u, dt and B. The last one also reads C, and writes y, which has been filled with zeros.
-    moved = item * (passes * (wide + narrow + layer.per_rank) + narrow + 2 * wide) + orders + kept
-    if segments > 1:
-        moved += _state_bytes(layer, segments) + _state_bytes(layer, segments * (segments - 1) // 2)
-    return Cost(moved, passes * wide * layer.d_state, FORWARD_EXCHANGES * wide * layer.d_state)
+    warps = layer.batch * layer.directions * -(-layer.channels // channels)
+    if 2 * warps >= gpu.multiprocessors * WARPS:
+        return 1
+    most = min(layer.tokens // (2 * KEPT), int((layer.tokens / 2) ** 0.5))
+    return max(1, min(-(-gpu.multiprocessors * WARPS // warps), most))
 
 
-def fused_backward(layer: Layer, settings: ScanSettings = SETTINGS) -> Cost:
-    """Estimate our kernels' backward: what is read again within a chunk of tokens comes from the cache.
+def fused_forward(layer: Layer, gpu: Gpu, keep: bool = True) -> Cost:
+    """Estimate our kernels' forward: one pass, or in several segments one more before it for what each of them adds.
 
     Args:
         layer: Sizes of the scan.
-        settings: Sizes of the kernels' work.
+        gpu: Where; it decides about the segments.
+        keep: Whether states are kept for a backward.
     """
-    item, wide, narrow, low = layer.itemsize, layer.per_channel, layer.per_state, layer.per_rank
-    segments = layer.segments(settings.backward_channels, settings.backward_warps)
-    groups = _groups(layer, settings, segments)
-    # Read u, dy, B, C, dt and the kept states; write du per direction, and the sums over tokens.
-    moved: float = item * (3 * wide + 2 * narrow + low) + _state_bytes(layer, -(-layer.tokens // KEPT) - 1)
-    # The gradients of B, C and dt come per group of blocks of channels: filled with zeros, then read and written for
-    # each block, then read to be added up.
-    blocks = -(-layer.channels // settings.backward_channels)
-    moved += FULL * (2 * groups + 2 * blocks) * (2 * narrow + low) + item * (2 * narrow + low)
-    moved += item * wide * (1 + 1 / layer.directions) + 2 * _state_bytes(layer, segments)  # those of u, A and D
-    exponentials = 2 * wide * layer.d_state
-    if segments > 1:
-        moved += item * (wide + narrow + low) + _state_bytes(layer, segments * (segments + 1) // 2)
-        exponentials += wide * layer.d_state
-    return Cost(moved, exponentials, BACKWARD_EXCHANGES * wide * layer.d_state)
+    count = segments(layer, gpu, WARP_CHANNELS)
+    passes = 1 if count == 1 else 2
+    blocks = -(-layer.channels // FORWARD_CHANNELS)
+    # Every pass reads u, and for each block of channels dt and B; the last one also C. It writes y, cleared before.
+    inputs = layer.per_channel + blocks * (layer.per_rank + layer.per_state)
+    moved = layer.itemsize * (passes * inputs + blocks * layer.per_state + 2 * layer.per_channel)
+    moved += passes * layer.directions * layer.tokens * blocks * 4  # orders
+    moved += _state_bytes(layer, -(-layer.tokens // KEPT) - 1) * keep
+    moved += 2 * _state_bytes(layer, count) * (count > 1)
+    steps = passes * -(-layer.tokens // count)
+    exponentials = passes * layer.per_channel * layer.d_state
+    return Cost(moved, exponentials, FORWARD_EXCHANGES * exponentials, passes + 1, steps, layer.d_state)
 
 
-def _groups(layer: Layer, settings: ScanSettings, segments: int) -> int:
-    blocks = -(-layer.channels // settings.backward_channels)
-    works = layer.batch * layer.directions * segments * blocks
-    return blocks // largest_group(blocks, works, settings.backward_programs * MULTIPROCESSORS)
+def fused_backward(layer: Layer, gpu: Gpu) -> Cost:
+    """Estimate our kernels' backward: the states of each chunk again from the one that was kept, and all gradients.
+
+    Two exponentials per token, channel and state; one more where there are several segments.
+    """
+    count = segments(layer, gpu, WARP_CHANNELS)
+    blocks = -(-layer.channels // BACKWARD_CHANNELS)
+    narrow = layer.per_rank + 2 * layer.per_state
+    item, several = layer.itemsize, count > 1
+    moved: float = item * (2 * layer.per_channel + blocks * narrow)  # u and dy; dt, B and C for each block
+    moved += several * item * (layer.per_channel + blocks * (layer.per_rank + layer.per_state))
+    moved += _state_bytes(layer, -(-layer.tokens // KEPT) - 1)
+    # Gradients of u come by direction; those of dt, B and C as one partial sum per block. All are added up afterwards.
+    moved += item * layer.per_channel * (2 if layer.spatial else 1) + item * layer.gradient_of_u * layer.spatial
+    moved += 2 * FULL * blocks * narrow + item * narrow
+    exponentials = (2 + several) * layer.per_channel * layer.d_state
+    # Sums over a warp's channels for B and C, whose states are shared by the lanes of each channel.
+    exchanges = BACKWARD_EXCHANGES * layer.per_channel * layer.d_state
+    steps = (2 + several) * -(-layer.tokens // count)
+    return Cost(moved, exponentials, exchanges, 5 + several, steps, layer.d_state // 2)
 
 
-def permute_forward(layer: Layer) -> Cost:
-    """Estimate gathering u, dt, B and C into every direction, a scan in one pass, and scattering y back."""
-    wide, narrow = layer.per_channel, layer.per_state
-    gathered = 2 * (2 * wide + 2 * narrow)
+def permute_forward(layer: Layer, gpu: Gpu) -> Cost:
+    """Estimate expanding step sizes, gathering u, dt, B and C, mamba-ssm's scan in one pass, and scattering y back.
+
+    Its kernel reads u, dt, B and C of every direction and writes y. It scans with a block of threads over the tokens of
+    one channel, so that no warp walks over all of them.
+    """
+    wide, narrow, item = layer.per_channel, layer.per_state, layer.itemsize
+    expanded = layer.per_rank + wide
+    gathered = 2 * (2 * wide + 2 * narrow) + 2 * (2 * wide + 2 * narrow)  # by the order, then tokens innermost
     scanned = 2 * wide + 2 * narrow + wide
+    scattered = 2 * 2 * wide
     states = 2 * _state_bytes(layer, -(-layer.tokens // CHUNK))
-    return Cost(layer.itemsize * (gathered + scanned + 2 * wide) + states, wide * layer.d_state)
+    moved = item * (expanded + gathered + scanned + scattered) + states
+    return Cost(moved, wide * layer.d_state, launches=12, products=2 * wide * layer.rank)
 
 
-def permute_backward(layer: Layer) -> Cost:
+def permute_backward(layer: Layer, gpu: Gpu) -> Cost:
     """Estimate gathering the inputs and dy, a backward in one pass with atomics for B and C, and scattering back."""
     item, wide, narrow = layer.itemsize, layer.per_channel, layer.per_state
-    gathered = 2 * (3 * wide + 2 * narrow)
+    gathered = 4 * (3 * wide + 2 * narrow)
     scanned = 3 * wide + 2 * narrow + 2 * wide
-    scattered = 2 * (2 * wide + 2 * narrow) + wide + wide / layer.directions
+    scattered = 2 * (2 * wide + 2 * narrow) + wide + layer.gradient_of_u
+    expanded = 2 * wide + 2 * layer.per_rank  # the products for the gradients of the step sizes' factors
     atomics = 2 * FULL * narrow * 2
-    return Cost(item * (gathered + scanned + scattered) + atomics, 2 * wide * layer.d_state)
+    moved = item * (gathered + scanned + scattered + expanded) + atomics
+    return Cost(moved, 2 * wide * layer.d_state, launches=20, products=4 * wide * layer.rank)
 
 
 def _state_bytes(layer: Layer, count: int) -> int:
@@ -202,9 +253,10 @@ def local_vmamba_layers(
 ) -> list[tuple[Layer, int]]:
     """Return the layers of LocalVMamba at an input size in pixels, and how many there are of each."""
     layers = []
-    rows, columns = height // 4, width // 4
+    rows, columns = -(-height // 4), -(-width // 4)
     for dim, depth in zip(dims, depths, strict=True):
-        layers.append((Layer(rows * columns, 2 * dim, batch=batch, itemsize=itemsize), depth))
+        layer = Layer(rows * columns, 2 * dim, batch=batch, itemsize=itemsize, rank=-(-dim // 16))
+        layers.append((layer, depth))
         rows, columns = -(-rows // 2), -(-columns // 2)
     return layers
 
@@ -212,5 +264,6 @@ def local_vmamba_layers(
 def local_vim_layers(
     height: int, width: int, embed_dim: int, depth: int, batch: int = 1, itemsize: int = 2
 ) -> list[tuple[Layer, int]]:
-    """Return the layers of LocalVim at an input size in pixels; the scan order form moves as much, near enough."""
-    return [(Layer((height // 16) * (width // 16), 2 * embed_dim, batch=batch, itemsize=itemsize), depth)]
+    """Return the layers of LocalVim, whose directions each have tokens of their own."""
+    tokens, rank = -(-height // 16) * -(-width // 16), -(-embed_dim // 16)
+    return [(Layer(tokens, 2 * embed_dim, batch=batch, itemsize=itemsize, rank=rank, spatial=False), depth)]

@@ -25,6 +25,8 @@ from typing import Any
 
 import torch
 
+from ..fused_tuning import run_tuned, tunes
+
 ENVIRONMENT_VARIABLE = 'MMLOCALMAMBA_BACKEND'
 
 BACKENDS: tuple[str, ...] = ('triton', 'cuda', 'cpu', 'chunked', 'reference')
@@ -77,8 +79,6 @@ def backend_for(device: torch.device | str = 'cpu', name: str | None = None) -> 
         RuntimeError: If the named back end cannot run there, or does not agree with the reference. The message says why
             and how to get it.
     """
-    if not isinstance(device, torch.device):
-        device = torch.device(device)
     return _choose(_indexed(device), _asked_for(name))
 
 
@@ -86,8 +86,10 @@ def _asked_for(name: str | None = None) -> str:
     return name or os.environ.get(ENVIRONMENT_VARIABLE) or 'auto'
 
 
-def _indexed(device: torch.device) -> torch.device:
-    """Give the current CUDA device for one without a number."""
+def _indexed(device: torch.device | str) -> torch.device:
+    """Name the current GPU where none is named."""
+    if not isinstance(device, torch.device):
+        device = torch.device(device)
     if device.type == 'cuda' and device.index is None and torch.cuda.is_available():
         return torch.device('cuda', torch.cuda.current_device())
     return device
@@ -171,7 +173,10 @@ def fused(operation: str, function: str) -> Callable[..., Any]:
                 f'{operation} has no fused kernels for the back end {backend_for(device)!r} on {str(device)!r}: call '
                 'the public function of mmlocalmamba.ops, which then uses PyTorch'
             )
-        return getattr(_import_fused(name, operation), function)(**values)
+        implementation = getattr(_import_fused(name, operation), function)
+        if tunes(name, device):
+            return run_tuned(operation, function, implementation, values)
+        return implementation(**values)
 
     return run
 
@@ -210,6 +215,17 @@ def _choose(device: torch.device, name: str) -> str:
             logger.warning('selective scan on %s: back end %r is NOT USED: %s', device, candidate, reason)
         reasons.append(f'{candidate}: {reason}')
     raise RuntimeError(f'no scan back end can run on {str(device)!r}. ' + ' '.join(reasons))
+
+
+@lru_cache(maxsize=64)
+def interchangeable_backends(device: torch.device) -> tuple[str, ...]:
+    """Give the fast back ends that could scan in place of the device's own, which comes first; it alone if forced."""
+    chosen = backend_for(device)
+    if chosen in _SLOW or os.environ.get(ENVIRONMENT_VARIABLE, 'auto') not in ('', 'auto'):
+        return (chosen,)
+    others = [name for name in AUTO_ORDER.get(device.type, _ANYWHERE) if name not in (chosen, *_SLOW)]
+    usable = (n for n in others if load_backend(n).why_not(device.type) is None and _disagreement(n, device) is None)
+    return (chosen, *usable)
 
 
 def _disagreement(name: str, device: torch.device) -> str | None:

@@ -5,6 +5,8 @@ import torch
 
 from mmlocalmamba.models import LocalVim
 
+pytestmark = pytest.mark.usefixtures('on_each_device')
+
 MINI = dict(embed_dim=16, depth=3, directions=[['h', 'w2_flip'], ['v_flip'], ['w7', 'v', 'h_flip']])
 
 
@@ -124,10 +126,10 @@ def test_too_small_images_are_refused():
         mini()(torch.zeros(1, 3, 7, 32))
 
 
-def test_bfloat16_autocast_keeps_the_residual_in_float32():
+def test_bfloat16_autocast_keeps_the_residual_in_float32(device):
     model = mini(out_type='residual', out_norm=False)
     image = torch.randn(1, 3, 32, 32)
-    with torch.autocast('cpu', torch.bfloat16):
+    with torch.autocast(device, torch.bfloat16):
         maps = model(image)
     assert all(m.dtype == torch.float32 for m in maps)
     for output, exact in zip(maps, model(image), strict=True):

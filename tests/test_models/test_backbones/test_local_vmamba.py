@@ -11,6 +11,8 @@ MINI = dict(
     dims=(8, 16, 16, 24), depths=(1, 1, 1, 1), directions=[['h', 'w2_flip'], ['v'], ['w7', 'v_flip', 'h'], ['w2']]
 )
 
+pytestmark = pytest.mark.usefixtures('on_each_device')
+
 
 def mini(**kwargs):
     return LocalVMamba(arch=copy.deepcopy(MINI), d_state=4, **kwargs)
@@ -154,10 +156,10 @@ def test_wrong_channels_are_refused():
         mini()(torch.zeros(1, 4, 32, 32))
 
 
-def test_bfloat16_autocast_keeps_the_scan_in_float32():
+def test_bfloat16_autocast_keeps_the_scan_in_float32(device):
     model = mini()
     image = torch.randn(1, 3, 32, 32)
-    with torch.autocast('cpu', torch.bfloat16):
+    with torch.autocast(device, torch.bfloat16):
         maps = model(image)
     expected = model(image)
     for output, exact in zip(maps, expected, strict=True):

@@ -15,6 +15,8 @@ from mmlocalmamba.models.layers.ss2d import SS2D
 from mmlocalmamba.models.layers.vim_mixer import VimMixer
 from mmlocalmamba.models.weights.published_names import local_vim_from_published, vmamba_from_published
 
+pytestmark = pytest.mark.usefixtures('on_each_device')
+
 DIM, INNER, RANK, STATES, SIZE = 16, 32, 1, 4, (5, 6)
 
 

@@ -6,6 +6,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from mmlocalmamba.models.layers.patch import PatchEmbed, PatchMerging
 
+pytestmark = pytest.mark.usefixtures('on_each_device')
+
 
 @pytest.mark.parametrize(('size', 'expected'), [((8, 8), (2, 2)), ((9, 15), (3, 4)), ((4, 31), (1, 8))])
 def test_no_pixel_is_dropped(size, expected):

@@ -8,6 +8,8 @@ import torch
 from mmlocalmamba.models.layers.position import Rotary2d, resize_table, rotary_tables, square_grid
 from mmlocalmamba.ops.add_norm import rotate_pairs
 
+pytestmark = pytest.mark.usefixtures('on_each_device')
+
 
 def test_rotary_tables_follow_the_formula():
     cos, sin = rotary_tables(grid=7, dim=16)

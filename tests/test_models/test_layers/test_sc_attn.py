@@ -7,6 +7,8 @@ import torch.nn.functional as F
 from mmlocalmamba.models.layers.merge import DirectionMerge, DirectionMixture
 from mmlocalmamba.models.layers.sc_attn import SCAttn
 
+pytestmark = pytest.mark.usefixtures('on_each_device')
+
 
 def expected_output(attn, x):
     n = F.layer_norm(x, x.shape[-1:], attn.norm.weight, attn.norm.bias)
