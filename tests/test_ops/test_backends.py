@@ -7,7 +7,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from mmlocalmamba.ops import available_backends, backend_for, backends, local_selective_scan
-from mmlocalmamba.ops.backends import chunked, reference
+from mmlocalmamba.ops.backends import chunked
 from mmlocalmamba.ops.backends.self_check import self_check
 
 from .problems import assert_agrees, make_problem, map_tensors, tensors_of
@@ -160,9 +160,9 @@ def test_check_sees_nothing_of_the_callers_modes(use_fake) -> None:
         assert backend_for('cpu') == 'triton'
 
 
-@pytest.mark.parametrize('backend', [reference, chunked], ids=['reference', 'chunked'])
+@pytest.mark.parametrize('backend', BACKENDS_HERE)
 def test_check_passes_what_is_right(backend) -> None:
-    assert self_check(backend, torch.device('cpu')) is None
+    assert self_check(backends.load_backend(backend), torch.device('cpu')) is None
 
 
 class Dtypes(TorchDispatchMode):
