@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from mmlocalmamba.models import LocalVMamba
-from mmlocalmamba.models.backbones.local_vim import LocalVimBlock
-from mmlocalmamba.models.backbones.local_vmamba import LocalVMambaBlock
 from mmlocalmamba.models.layers.ss2d import SS2D
+from mmlocalmamba.models.layers.ss2d_block import SS2DBlock
+from mmlocalmamba.models.layers.vim_block import VimBlock
 from mmlocalmamba.models.layers.vim_mixer import VimMixer
 from mmlocalmamba.ops import backends
 from mmlocalmamba.ops.backends import cpu, triton
@@ -63,12 +63,12 @@ def use(monkeypatch):
 
 
 def vmamba_block():
-    block = LocalVMambaBlock(96, SS2D(96, ('h', 'v_flip', 'w2', 'w7')), 0.0)
+    block = SS2DBlock(96, SS2D(96, ('h', 'v_flip', 'w2', 'w7')), 0.0)
     return block, [torch.randn(2, 28, 21, 96)]
 
 
 def vim_block():
-    block = LocalVimBlock(96, VimMixer(96, ('h', 'v_flip', 'w2', 'w7')), 0.0)
+    block = VimBlock(96, VimMixer(96, ('h', 'v_flip', 'w2', 'w7')), 0.0)
     tables = (torch.randn(TOKENS, 96), torch.randn(TOKENS, 96))
     return block, [torch.randn(2, TOKENS, 96), torch.randn(2, TOKENS, 96), 28, 21, tables]
 

@@ -10,9 +10,9 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from mmlocalmamba.models.backbones.local_vim import LocalVimBlock
-from mmlocalmamba.models.backbones.local_vmamba import LocalVMambaBlock
 from mmlocalmamba.models.layers.ss2d import SS2D
+from mmlocalmamba.models.layers.ss2d_block import SS2DBlock
+from mmlocalmamba.models.layers.vim_block import VimBlock
 from mmlocalmamba.models.layers.vim_mixer import VimMixer
 from mmlocalmamba.ops import backends, selective_scan
 from mmlocalmamba.ops.backends import operation_check as check
@@ -304,12 +304,12 @@ def launches_of(block, monkeypatch, *inputs) -> list[str]:
 
 
 def vmamba_block():
-    block = LocalVMambaBlock(16, SS2D(16, ('h', 'w2'), d_state=2), 0.0)
+    block = SS2DBlock(16, SS2D(16, ('h', 'w2'), d_state=2), 0.0)
     return block, [torch.randn(1, 3, 4, 16)]
 
 
 def vim_block():
-    block = LocalVimBlock(16, VimMixer(16, ('h', 'w5_flip'), d_state=2), 0.0)
+    block = VimBlock(16, VimMixer(16, ('h', 'w5_flip'), d_state=2), 0.0)
     tables = (torch.randn(12, 16), torch.randn(12, 16))
     return block, [torch.randn(1, 12, 16), torch.randn(1, 12, 16), 3, 4, tables]
 

@@ -49,8 +49,8 @@ class Case(NamedTuple):
         return f'{form} form, {dtype}, {self.height} x {self.width} tokens, {self.channels} channels, {steps}'
 
 
-# Windows are padded in all of them. 40 channels are more than one block of any kernel, and not whole blocks. 192 and 384
-# channels, with their ranks, are those of LocalVMamba-T's first stage and of LocalVim-T.
+# Windows are padded in all of them. 40 channels are more than one block of any kernel, and not whole blocks; 192 and
+# 384 channels, with their ranks, are those of LocalVMamba-T's first stage and of LocalVim-T.
 CASES = (
     Case(13, 11, 40, 0, torch.float32, True),
     Case(13, 11, 40, 0, torch.float32, False),

@@ -49,13 +49,13 @@ def test_the_permuting_forward_by_hand() -> None:
 
 
 def test_the_fused_forward_by_hand() -> None:
-    # Large enough for one segment: 100 images of 2 tokens, 128 channels in two blocks, 1 state, rank 3, 2 bytes.
+    # Large enough for one segment: 100 images of 2 tokens, 128 channels in four blocks, 1 state, rank 3, 2 bytes.
     layer = Layer(2, 128, directions=4, d_state=1, rank=3, batch=100)
     wide, dt, narrow = 100 * 4 * 2 * 128, 100 * 4 * 2 * 3, 100 * 4 * 2
     cost = fused_forward(layer, A100)
 
-    assert segments(layer, A100, 32) == 1
-    assert cost.bytes == 2 * (wide + 2 * (dt + narrow) + 2 * narrow + 2 * wide) + 4 * 4 * 2 * 2
+    assert segments(layer, A100, 16) == 1
+    assert cost.bytes == 2 * (wide + 4 * (dt + narrow) + 4 * narrow + 2 * wide) + 4 * 4 * 2 * 4
     assert cost.exponentials == wide
     assert cost.steps == 2
 
@@ -63,8 +63,8 @@ def test_the_fused_forward_by_hand() -> None:
 def test_an_image_alone_is_cut_into_segments_and_scanned_twice() -> None:
     alone, many = Layer(3136, 192), Layer(3136, 192, batch=128)
 
-    assert segments(many, A100, 32) == 1
-    assert segments(alone, A100, 32) > 8
+    assert segments(many, A100, 16) == 1
+    assert segments(alone, A100, 16) > 8
     assert fused_forward(many, A100).exponentials == many.per_channel * 16
     assert fused_forward(alone, A100).exponentials == 2 * alone.per_channel * 16
     assert fused_forward(alone, A100).steps < 3136 / 2
