@@ -8,7 +8,7 @@ import argparse
 from dataclasses import asdict
 
 from compiler_report import DTYPES, KernelReport, check_compiler, compile_report
-from formatting import align
+from mmlocalmamba.analysis.text_table import align
 
 COLUMNS = {
     'kernel': 'kernel',
