@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from mmengine.fileio import load
+from mmlocalmamba.analysis.comparison import read_models
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -90,11 +90,6 @@ def link(url: str | None) -> str:
     if url is None:
         return 'not published'
     return f'[{url.rsplit("/", 1)[-1]}]({url})' if url.startswith('http') else f'`{url}`'
-
-
-def read_models(index: Path) -> list[Mapping[str, Any]]:
-    """Return the entries of all metafiles that a model-index.yml imports, in its order."""
-    return [model for metafile in load(index)['Import'] for model in load(index.parent / metafile)['Models']]
 
 
 def model_zoo(index: Path) -> str:

@@ -49,6 +49,11 @@ class PartCost:
     scan_flops: int
 
 
+def default_shape(cfg: Config) -> tuple[int, int]:
+    """Return the (height, width) at which the paper states FLOPs."""
+    return {'mmdet': (800, 1280), 'mmseg': (512, 2048)}.get(cfg.get('default_scope'), (224, 224))
+
+
 def build_model(cfg: Config) -> nn.Module:
     """Build the model of a config in evaluation mode, without loading any weights.
 

@@ -6,7 +6,7 @@ import argparse
 
 from mmengine.config import Config, DictAction
 
-from mmlocalmamba.analysis.flops import PartCost, count_config, total
+from mmlocalmamba.analysis.flops import PartCost, count_config, default_shape, total
 
 
 def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -34,11 +34,6 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
     if args.shape is not None and (len(args.shape) > 2 or min(args.shape) < 1):
         parser.error(f'--shape wants one or two positive numbers, got {args.shape}')
     return args
-
-
-def default_shape(cfg: Config) -> tuple[int, int]:
-    """Return the (height, width) at which the paper states FLOPs."""
-    return {'mmdet': (800, 1280), 'mmseg': (512, 2048)}.get(cfg.get('default_scope'), (224, 224))
 
 
 def format_table(parts: list[PartCost], height: int, width: int) -> str:

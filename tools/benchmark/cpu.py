@@ -26,8 +26,9 @@ import scan_measures
 from formatting import to_json, to_text
 from growth_plot import plot_growth
 from machine import environment, environment_text
+from mmlocalmamba.analysis.measuring import UnavailableError
 from mmlocalmamba.engine.allocator import keep_freed_memory
-from timing import Result, Setup, UnavailableError
+from timing import Result, Setup
 
 MEASURES: dict[str, tuple[Callable[[Setup], Result], str]] = {
     'forward': (model_measures.forward, 'LocalVMamba against Swin, forward'),

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from mmlocalmamba.analysis.text_table import align, number
 from timing import Comparison, Result
 
 
@@ -47,24 +47,3 @@ def _comparison_row(row: Comparison) -> dict[str, Any]:
         "other's median": f'{number(row.base_value)} {row.unit}',
         'runs': row.runs,
     }
-
-
-def align(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Format rows with the same keys as a table: words are left-aligned, numbers right-aligned."""
-    columns = []
-    for key in rows[0]:
-        cells = [number(row[key]) if isinstance(row[key], float) else row[key] for row in rows]
-        words = all(isinstance(row[key], str) for row in rows) and key in ('measured', 'against', *list(rows[0])[:1])
-        texts = [key, *('' if cell is None else str(cell) for cell in cells)]
-        width = max(map(len, texts))
-        columns.append([text.ljust(width) if words else text.rjust(width) for text in texts])
-    lines = ['  '.join(line).rstrip() for line in zip(*columns, strict=True)]
-    return '\n'.join([lines[0], '-' * max(map(len, lines)), *lines[1:]])
-
-
-def number(value: float) -> str:
-    """Format a number with three or four significant digits."""
-    if value == 0:
-        return '0'
-    digits = next((digits for limit, digits in ((100, 0), (10, 1), (1, 2)) if abs(value) >= limit), 3)
-    return f'{value:.{digits}f}'

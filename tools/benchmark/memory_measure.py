@@ -16,10 +16,10 @@ import torch
 from torch import nn
 
 from compared_models import draw_image, label, local_vmamba, step_of, swin
+from mmlocalmamba.analysis.measuring import resident
 from mmlocalmamba.engine.allocator import keep_freed_memory
-from timing import Result, Setup, UnavailableError, compare_once
+from timing import Result, Setup, compare_once
 
-STATUS = Path('/proc/self/status')
 MODELS = ('LocalVMamba', 'LocalVMamba with_cp', 'Swin')
 
 
@@ -71,20 +71,6 @@ def peak_of_step(name: str, side: int, setup: Setup) -> int:
     before = torch.cuda.memory_allocated() if on_gpu else resident('VmRSS')
     step_of(build(name, side, setup), image)()
     return (torch.cuda.max_memory_allocated() if on_gpu else resident('VmHWM')) - before
-
-
-def resident(field: str) -> int:
-    """Return this process's resident memory in bytes: now (``'VmRSS'``) or at its peak (``'VmHWM'``).
-
-    Raises:
-        UnavailableError: On a system that does not report it.
-    """
-    # Not getrusage: Linux lets a new process start with the peak of the one that started it.
-    lines = STATUS.read_text(encoding='utf-8').splitlines() if STATUS.exists() else []
-    for line in lines:
-        if line.startswith(f'{field}:'):
-            return int(line.split()[1]) * 1024
-    raise UnavailableError('peak memory on the CPU is read from /proc/self/status, which Linux alone has')
 
 
 if __name__ == '__main__':

@@ -22,7 +22,8 @@ from compared_models import (
     swin,
 )
 from mmlocalmamba.analysis.flops import PartCost, count_model
-from timing import Comparison, Result, Setup, Table, Times, compare, compare_once, interleaved
+from mmlocalmamba.analysis.measuring import Times, interleaved
+from timing import Comparison, Result, Setup, Table, compare, compare_once
 
 GROWTH = 1.1
 """How much faster than the number of tokens the time may grow."""

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from mmlocalmamba.analysis.measuring import UnavailableError, seconds
 from mmlocalmamba.ops.backends import cpu
 from scan_costs import GPUS
-from timing import Setup, UnavailableError, seconds
+from timing import Setup
 
 
 @dataclass(frozen=True)

@@ -13,11 +13,12 @@ import torch
 from torch import Tensor, nn
 
 from compared_models import draw_image, forward_of, label, side_of, step_of, swin
+from mmlocalmamba.analysis.measuring import interleaved
 from mmlocalmamba.models import LocalVim, LocalVMamba
 from mmlocalmamba.ops import ScanInputs, available_backends, local_selective_scan
 from rates import Rates, cpu_rates, gpu_rates
 from scan_calls import ScanCall, ScanWork, backward_calls, forward_calls
-from timing import Result, Setup, Table, compare, interleaved
+from timing import Result, Setup, Table, compare
 
 LAYER_STAGE = 1
 """Stage of LocalVMamba whose first layer the back ends are compared on."""

@@ -8,19 +8,11 @@ either side.
 from __future__ import annotations
 
 import statistics
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-
-Times = dict[str, list[float]]
-"""Seconds of every round, by the name of what was run."""
-
-
-class UnavailableError(RuntimeError):
-    """A measure cannot be taken on this machine; the message says why."""
+from mmlocalmamba.analysis.measuring import Times, quartiles
 
 
 @dataclass(frozen=True)
@@ -105,50 +97,6 @@ class Result:
     notes: Sequence[str] = ()
 
 
-def synchronize(device: str) -> None:
-    """Wait until a GPU has finished its work; on the CPU there is nothing to wait for."""
-    if torch.device(device).type == 'cuda':
-        torch.cuda.synchronize()
-
-
-def seconds(function: Callable[[], Any], device: str = 'cpu') -> float:
-    """Run a function once and return the seconds that it takes."""
-    synchronize(device)
-    start = time.perf_counter()
-    function()
-    synchronize(device)
-    return time.perf_counter() - start
-
-
-def interleaved(
-    functions: Mapping[str, Callable[[], Any]], runs: int, device: str = 'cpu', warm_up: int | None = None
-) -> Times:
-    """Time functions in turn: each once per round.
-
-    Args:
-        functions: What to run, by name.
-        runs: Number of rounds that count.
-        device: Where the work is done.
-        warm_up: Number of rounds before, which do not count. Default: 2, but no more than ``runs``.
-
-    Returns:
-        For each function the seconds of every round.
-
-    Raises:
-        ValueError: If there is nothing to run, or no round.
-    """
-    if runs < 1 or not functions:
-        raise ValueError(f'timing wants at least one function and one run, got {len(functions)} and {runs}')
-    for _ in range(min(2, runs) if warm_up is None else warm_up):
-        for function in functions.values():
-            function()
-    times: Times = {name: [] for name in functions}
-    for _ in range(runs):
-        for name, function in functions.items():
-            times[name].append(seconds(function, device))
-    return times
-
-
 def compare(
     times: Times, name: str, base: str, wanted: float | None = None, aim: float | None = None, label: str | None = None
 ) -> Comparison:
@@ -183,11 +131,3 @@ def compare_once(
     """Compare two figures that need no repetition, such as counted operations or bytes."""
     ratio = value / base_value
     return Comparison(name, base, ratio, (ratio, ratio), value, base_value, unit, 1, wanted)
-
-
-def quartiles(values: Sequence[float]) -> tuple[float, float]:
-    """Return the first and the third quartile, interpolated linearly between the values."""
-    if len(values) == 1:
-        return values[0], values[0]
-    first, _, third = statistics.quantiles(values, n=4, method='inclusive')
-    return first, third

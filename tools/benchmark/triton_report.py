@@ -10,8 +10,8 @@ import argparse
 from dataclasses import asdict
 
 from compiler_report import DTYPES, KernelReport, check_compiler, compile_report
-from formatting import align
 from fused_kernels import fused_table
+from mmlocalmamba.analysis.text_table import align
 
 COLUMNS = {
     'kernel': 'kernel',

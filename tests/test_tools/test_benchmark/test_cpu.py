@@ -6,7 +6,8 @@ import sys
 import pytest
 import torch
 
-from timing import Result, Table, UnavailableError, compare_once
+from mmlocalmamba.analysis.measuring import UnavailableError
+from timing import Result, Table, compare_once
 
 ARGUMENTS = ['--size', 'small', '--threads', '1']
 

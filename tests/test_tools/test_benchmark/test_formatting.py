@@ -1,9 +1,7 @@
 import json
 
-import pytest
-
 import formatting
-from formatting import align, number, to_json, to_text
+from formatting import to_json, to_text
 from timing import Comparison, Result, Table
 
 FAST = Comparison('ours forward', 'Swin-T', 1.05, (1.01, 1.10), 168.0, 160.0, 'ms', 15, 1.3, 1.0)
@@ -40,21 +38,3 @@ def test_text_shows_ratios_bounds_and_medians():
     flops = next(line for line in lines if line.startswith('FLOPs'))
     assert flops.split() == ['FLOPs', 'Swin-T', '1.270', '5.70', 'G', '4.50', 'G', '1']
     assert 'Note.' in lines
-
-
-def test_columns_are_aligned():
-    text = align([{'part': 'scan', 'ms': 1.0}, {'part': 'a longer name', 'ms': 123.0}])
-    assert text.splitlines() == [
-        'part             ms',
-        '-------------------',
-        'scan           1.00',
-        'a longer name   123',
-    ]
-
-
-@pytest.mark.parametrize(
-    ('value', 'text'),
-    [(0.0, '0'), (0.0123, '0.012'), (1.234, '1.23'), (12.34, '12.3'), (1234.5, '1234'), (-12.34, '-12.3')],
-)
-def test_numbers_have_the_digits_that_count(value, text):
-    assert number(value) == text

@@ -1,9 +1,10 @@
 import pytest
 
+from mmlocalmamba.analysis.measuring import UnavailableError
 from mmlocalmamba.ops.backends import cpu
 from rates import cpu_rates, gpu_rates
 from scan_costs import GPUS
-from timing import Setup, UnavailableError
+from timing import Setup
 
 
 @pytest.mark.parametrize('built', [True, False])
