@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from compiler_report import check_compiler, resources
-from formatting import align
+from mmlocalmamba.analysis.text_table import align
 from mmlocalmamba.ops import ChannelGate
 from mmlocalmamba.ops.channel_gate import empty_outputs
 

@@ -19,7 +19,6 @@ from typing import Any
 
 import torch
 
-from formatting import number
 from without_mm import stand_in
 
 MISSING = stand_in()  # before anything imports the backbones
@@ -27,8 +26,9 @@ MISSING = stand_in()  # before anything imports the backbones
 import gpu_parts  # noqa: E402
 from gpu_parts import Plan, Row  # noqa: E402
 from machine import environment  # noqa: E402
+from mmlocalmamba.analysis.measuring import UnavailableError  # noqa: E402
 from rates import gpu_rates  # noqa: E402
-from timing import Setup, UnavailableError  # noqa: E402
+from timing import Setup  # noqa: E402
 
 PARTS = {
     'checks': (gpu_parts.checks, 60, 'every kernel against float64'),

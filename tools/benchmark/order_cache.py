@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from formatting import align
+from mmlocalmamba.analysis.text_table import align
 from mmlocalmamba.directions import published_directions
 from mmlocalmamba.directions.order_cache import CAPACITY, OrderCache
 from mmlocalmamba.directions.orders import scan_length

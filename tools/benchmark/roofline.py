@@ -13,7 +13,7 @@ from typing import Any
 
 import block_costs
 from block_costs import Operation, local_vim_block, local_vmamba_block, model_seconds, seconds
-from formatting import align
+from mmlocalmamba.analysis.text_table import align
 from scan_costs import (
     GPUS,
     Cost,

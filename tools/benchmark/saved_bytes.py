@@ -19,7 +19,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.func import functional_call
 from torch.utils._pytree import tree_leaves, tree_map_only
 
-from formatting import align
+from mmlocalmamba.analysis.text_table import align
 
 MODELS = ('LocalVMamba-T', 'Swin-T', 'LocalVim-T', 'DeiT-T')
 
