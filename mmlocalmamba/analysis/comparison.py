@@ -231,7 +231,5 @@ def papers_metrics(values: Mapping[str, float]) -> dict[str, float]:
 
 
 if __name__ == '__main__':
-    import mmlocalmamba  # noqa: F401  before any mm package
-
     _config, _setup = json.loads(sys.argv[1])
     print(_peak_here(_config, Setup(**_setup)))  # noqa: T201

@@ -7,6 +7,7 @@ from mmengine.optim import build_optim_wrapper
 from torch import nn
 
 import mmlocalmamba  # noqa: F401
+from mmlocalmamba.engine.layer_decay import is_free_of_decay
 from mmlocalmamba.models import LocalVim, LocalVMamba
 
 RATE = 0.5
@@ -188,3 +189,8 @@ def test_an_optimizer_without_learning_rate_is_refused(vim):
     cfg = dict(constructor='mmlocalmamba.LayerDecayOptimWrapperConstructor', optimizer=dict(type='AdamW'))
     with pytest.raises(ValueError, match='the optimizer needs lr='):
         build_optim_wrapper(vim, cfg)
+
+
+def test_swins_position_tables_do_not_decay():
+    name = 'backbone.stages.0.blocks.0.attn.w_msa.relative_position_bias_table'
+    assert is_free_of_decay(name, nn.Parameter(torch.zeros(169, 3)))

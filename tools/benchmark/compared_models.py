@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.profiler import record_function
 
-from mmlocalmamba.models import ClassificationHead, LocalVim, LocalVMamba
+from mmlocalmamba.models import ClassificationHead, LocalVim, LocalVMamba, Vim, VMamba
 from timing import Setup
 
 _SMALL_SWIN: dict[str, Any] = dict(embed_dim=32, depths=(1, 1, 2, 1), num_heads=(1, 2, 4, 8))
@@ -51,6 +51,19 @@ def local_vim(setup: Setup, side: int) -> nn.Module:
     """Build the LocalVim classifier for a side in pixels."""
     sizes = LocalVim.arch_zoo['micro' if setup.small else 'tiny']
     backbone = LocalVim(sizes, img_size=side, out_indices=(-1,), out_type='residual', out_norm=False)
+    return nn.Sequential(backbone, ClassificationHead(sizes['embed_dim'], norm='RMSNorm'))
+
+
+def vmamba(setup: Setup) -> nn.Module:
+    """Build the classifier of VMamba's second version."""
+    backbone = VMamba('micro_s1l2' if setup.small else 'tiny_s1l8', out_indices=(3,), out_norm=False)
+    return nn.Sequential(backbone, ClassificationHead(backbone.dims[-1]))
+
+
+def vim(setup: Setup, side: int) -> nn.Module:
+    """Build the Vim classifier for a side in pixels."""
+    sizes = Vim.arch_zoo['micro' if setup.small else 'tiny']
+    backbone = Vim(sizes, img_size=side, out_indices=(-1,), out_type='cls_token', out_norm=False)
     return nn.Sequential(backbone, ClassificationHead(sizes['embed_dim'], norm='RMSNorm'))
 
 

@@ -34,6 +34,7 @@ MEASURES: dict[str, tuple[Callable[[Setup], Result], str]] = {
     'forward': (model_measures.forward, 'LocalVMamba against Swin, forward'),
     'training': (model_measures.training, 'the same, forward and backward'),
     'vim': (model_measures.vim, 'LocalVim against DeiT'),
+    'baselines': (model_measures.baselines, "VMamba's second version against Swin, Vim against DeiT"),
     'scan': (scan_measures.scan, "the scans of LocalVMamba's layers against a forward of Swin"),
     'backends': (scan_measures.backends, "the scan's back ends against each other"),
     'bound': (scan_measures.bound, 'the scan beside what its exponentials and bytes need'),

@@ -20,7 +20,9 @@ from compared_models import (
     sides_of,
     step_of,
     swin,
+    vmamba,
 )
+from compared_models import vim as vim_model
 from mmlocalmamba.analysis.flops import PartCost, count_model
 from mmlocalmamba.analysis.measuring import Times, interleaved
 from timing import Comparison, Result, Setup, Table, compare, compare_once
@@ -89,6 +91,24 @@ def vim(setup: Setup) -> Result:
         'direction in place of 9 L D N + L D; attention is counted as its two matrix products.'
     )
     return Result(f'{ours}, {_size(setup, side)}', rows, notes=[note])
+
+
+def baselines(setup: Setup) -> Result:
+    """Measure VMamba's second version against Swin, and Vim against DeiT: forward, and forward and backward."""
+    side = side_of(setup)
+    image = draw_image(setup, side)
+    rows = []
+    for ours, theirs, model, other in (
+        (label('VMamba v2', setup), label('Swin', setup), vmamba(setup), swin(setup, side)),
+        (label('Vim', setup), label('DeiT', setup), vim_model(setup, side), deit(setup, side)),
+    ):
+        models = {ours: model, theirs: other}
+        for what, prepare in (('forward', forward_of), ('forward + backward', step_of)):
+            times = interleaved({k: prepare(each, image) for k, each in models.items()}, setup.runs, setup.device)
+            rows.append(compare(times, ours, theirs, label=f'{ours} {what}'))
+        flops, base = (count(each, side).flops / 1e9 for each in models.values())
+        rows.append(compare_once(f'{ours} FLOPs of a forward', theirs, flops, base, 'G'))
+    return Result(f'VMamba and Vim, {_size(setup, side)}', rows)
 
 
 def bf16(setup: Setup) -> Result:

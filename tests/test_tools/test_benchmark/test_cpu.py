@@ -83,7 +83,7 @@ def test_the_documentation_names_every_measure(benchmark, repo_dir):
 @pytest.mark.parametrize(
     ('arguments', 'message'),
     [
-        (['--only', 'forward,speed'], "unknown 'speed': choose from forward, training, vim, scan"),
+        (['--only', 'forward,speed'], "unknown 'speed': choose from forward, training, vim, baselines, scan"),
         (['--only', ''], "unknown '': choose from"),
         (['--runs', '0'], '--runs wants a positive number, got 0'),
         (['--threads', '0'], '--threads wants a positive number, got 0'),

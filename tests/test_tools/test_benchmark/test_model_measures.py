@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 import model_measures
-from compared_models import deit, local_vim, local_vmamba, swin
+from compared_models import deit, local_vim, local_vmamba, swin, vim, vmamba
 from model_measures import count
 from timing import Setup
 
@@ -69,6 +69,19 @@ def test_local_vim_is_measured_against_deit_with_flops_in_both_conventions():
     cost = count(local_vim(SMALL, 64), 64)
     assert [row.value for row in rows[2:]] == [cost.flops / 1e9, cost.published_flops / 1e9]
     assert rows[2].ratio > rows[3].ratio
+
+
+def test_baselines_are_measured_against_models_of_their_kind():
+    rows = model_measures.baselines(SMALL).comparisons
+    assert [row.name.removeprefix('VMamba v2-micro ') for row in rows[:3]] == [
+        'forward',
+        'forward + backward',
+        'FLOPs of a forward',
+    ]
+    assert [row.base for row in rows] == ['Swin-micro'] * 3 + ['DeiT-micro'] * 3
+    assert rows[2].value == count(vmamba(SMALL), 64).flops / 1e9
+    assert rows[5].value == count(vim(SMALL, 64), 64).flops / 1e9
+    assert {row.wanted for row in rows} == {None}
 
 
 def test_autocast_is_measured_against_float32_and_against_swin():
