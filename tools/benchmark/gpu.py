@@ -27,6 +27,7 @@ import gpu_parts  # noqa: E402
 from gpu_parts import Plan, Row  # noqa: E402
 from machine import environment  # noqa: E402
 from mmlocalmamba.analysis.measuring import UnavailableError  # noqa: E402
+from mmlocalmamba.analysis.text_table import number  # noqa: E402
 from rates import gpu_rates  # noqa: E402
 from timing import Setup  # noqa: E402
 
