@@ -1,7 +1,8 @@
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
-import torch.multiprocessing
 from torch import distributed
 
 from mmlocalmamba.engine.main_process import on_main_process
@@ -32,7 +33,13 @@ def test_alone_it_is_a_plain_call() -> None:
 
 @pytest.mark.slow
 def test_results_and_errors_reach_every_process(tmp_path) -> None:
-    torch.multiprocessing.spawn(in_two_processes, (tmp_path,), nprocs=2)
+    # This file is the program: what pytest imports it as cannot be imported by another process.
+    processes = [subprocess.Popen([sys.executable, __file__, str(rank), str(tmp_path)]) for rank in range(2)]
+    assert [process.wait(timeout=120) for process in processes] == [0, 0]
 
     assert (tmp_path / '0').read_text() == '[0] written OSError: no space left'
     assert (tmp_path / '1').read_text() == '[] written RuntimeError: the main process failed: OSError: no space left'
+
+
+if __name__ == '__main__':
+    in_two_processes(int(sys.argv[1]), Path(sys.argv[2]))
