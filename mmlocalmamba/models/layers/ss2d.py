@@ -58,11 +58,12 @@ class SS2D(ScanMixer):
         draw = self.merge.draw()
         y = self.scan(x.flatten(1, 2), height, width, draw)
         y = self.merge(y, z if z is None else z.flatten(1, 2), self.out_norm, draw)
-        return self.out_proj(y.unflatten(1, (height, width)))
+        return self.out_proj(y.view(len(y), height, width, self.d_inner))
 
     def scan(self, x: Tensor, height: int, width: int, draw: Draw | None = None) -> Tensor:
         """Scan tokens x (B, H*W, D) along the directions; returns (B, K, H*W, D), tokens in their own places."""
         names, parameters = self.drawn(draw)
-        projected = F.linear(x, parameters['x_proj_weight'].flatten(0, 1)).unflatten(-1, (len(names), -1))
+        projected = F.linear(x, parameters['x_proj_weight'].flatten(0, 1))
+        projected = projected.view(*x.shape[:2], len(names), self.dt_rank + 2 * self.d_state)
         order = scan_orders(names, height, width, device=x.device)
         return self.selective_scan(x, projected, parameters, order, num_tokens=x.shape[1])

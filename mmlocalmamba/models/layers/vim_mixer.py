@@ -69,5 +69,7 @@ class VimMixer(ScanMixer):
         # Each direction has inputs of its own here, so its projection is a matrix product of its own.
         tokens = u.flatten(0, 1).transpose(0, 1)  # (K, B * L_scan, D)
         projected = torch.bmm(tokens, parameters['x_proj_weight'].to(u.dtype).transpose(1, 2))
-        projected = projected.unflatten(1, u.shape[:2]).permute(1, 2, 0, 3)  # (B, L_scan, K, R + 2N)
+        projected = projected.view(len(names), *u.shape[:2], projected.shape[-1]).permute(
+            1, 2, 0, 3
+        )  # (B, L_scan, K, R + 2N)
         return self.selective_scan(u, projected, parameters, order, num_tokens=x.shape[1])
