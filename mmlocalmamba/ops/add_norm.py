@@ -8,6 +8,7 @@ from torch import Tensor
 
 from .backends import fused, has_fused_kernels
 from .registration import register_operation
+from .tokens import check_device
 
 
 def add_rotate_rms_norm(
@@ -78,8 +79,8 @@ def _check(hidden: Tensor, residual: Tensor | None, weight: Tensor, rotary: tupl
         raise ValueError(f'weight {tuple(weight.shape)} does not fit: hidden {tuple(hidden.shape)} wants {(channels,)}')
     others = dict(residual=residual, weight=weight, cosine=rotary and rotary[0], sine=rotary and rotary[1])
     for name, tensor in others.items():
-        if isinstance(tensor, Tensor) and tensor.device != hidden.device:
-            raise ValueError(f'{name} is on {tensor.device}, but hidden is on {hidden.device}: move it there')
+        if isinstance(tensor, Tensor):
+            check_device(name, tensor, 'hidden', hidden)
     if rotary is None:
         return
     if channels % 2:

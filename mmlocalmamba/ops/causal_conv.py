@@ -8,7 +8,7 @@ from torch import Tensor
 
 from .backends import fused, has_fused_kernels
 from .registration import register_operation
-from .tokens import check_order, gather_tokens
+from .tokens import check_device, check_order, gather_tokens
 
 
 def local_causal_conv1d(x: Tensor, weight: Tensor, bias: Tensor, order: Tensor) -> Tensor:
@@ -66,8 +66,7 @@ def _check(x: Tensor, weight: Tensor, bias: Tensor, order: Tensor) -> None:
             f'{tuple(order.shape)} want ({wanted[0]}, {wanted[1]}, width) and {wanted}'
         )
     for name, tensor in dict(weight=weight, bias=bias, order=order).items():
-        if tensor.device != x.device:
-            raise ValueError(f'{name} is on {tensor.device}, but x is on {x.device}: move it there')
+        check_device(name, tensor, 'x', x)
 
 
 def _fake(x: Tensor, weight: Tensor, bias: Tensor, order: Tensor) -> Tensor:

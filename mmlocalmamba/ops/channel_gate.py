@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .tokens import check_device
+
 
 class ChannelGate(NamedTuple):
     """Weights of the channel gate, for D channels and H hidden ones; any floating-point dtype.
@@ -54,20 +56,14 @@ class ChannelGate(NamedTuple):
                 raise ValueError(
                     f'{name} of the channel gate has shape {tuple(tensor.shape)}, but y {tuple(y.shape)} wants {shape}'
                 )
-            check_device(name, tensor, y)
-
-
-def check_device(name: str, tensor: Tensor, y: Tensor) -> None:
-    """Raise a ValueError unless a tensor is on the device of y."""
-    if tensor.device != y.device:
-        raise ValueError(f'{name} is on {tensor.device}, but y is on {y.device}: move it there')
+            check_device(name, tensor, 'y', y)
 
 
 def check_z(y: Tensor, z: Tensor) -> None:
     """Raise a ValueError unless z (Bt, L, D) fits scans y (Bt, K, L, D)."""
     if z.shape != (y.shape[0], *y.shape[2:]):
         raise ValueError(f'z has shape {tuple(z.shape)}, but y {tuple(y.shape)} wants {(y.shape[0], *y.shape[2:])}')
-    check_device('z', z, y)
+    check_device('z', z, 'y', y)
 
 
 def channel_gate(x: Tensor, gate: ChannelGate) -> Tensor:

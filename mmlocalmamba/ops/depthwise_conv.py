@@ -9,6 +9,7 @@ from torch import Tensor
 from .autocast import in_autocast
 from .backends import fused, has_fused_kernels
 from .registration import register_operation
+from .tokens import check_device
 
 FUSED_KERNEL_SIZE = (3, 3)
 """What the fused kernels convolve with."""
@@ -69,8 +70,7 @@ def _check(x: Tensor, weight: Tensor, bias: Tensor) -> None:
             'size; pad an even one with zeros'
         )
     for name, tensor in dict(weight=weight, bias=bias).items():
-        if tensor.device != x.device:
-            raise ValueError(f'{name} is on {tensor.device}, but x is on {x.device}: move it there')
+        check_device(name, tensor, 'x', x)
 
 
 def _fake(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:

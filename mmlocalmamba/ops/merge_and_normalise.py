@@ -9,8 +9,9 @@ from torch import Tensor
 
 from .autocast import outside_autocast
 from .backends import fused, has_fused_kernels
-from .channel_gate import ChannelGate, channel_gate, check_device, check_z, empty_outputs
+from .channel_gate import ChannelGate, channel_gate, check_z, empty_outputs
 from .registration import register_operation
+from .tokens import check_device
 
 
 class OutputNorm(NamedTuple):
@@ -57,7 +58,7 @@ def merge_and_normalise(y: Tensor, z: Tensor, gate: ChannelGate, norm: OutputNor
             raise ValueError(
                 f'{name} of the norm has shape {tuple(tensor.shape)}, but y {tuple(y.shape)} wants {wanted}'
             )
-        check_device(f'{name} of the norm', tensor, y)
+        check_device(f'{name} of the norm', tensor, 'y', y)
     with outside_autocast(y.device.type):
         if has_fused_kernels('merge_and_normalise', y.device):
             return _merge_and_normalise(y, z, *gate, *norm)[0]

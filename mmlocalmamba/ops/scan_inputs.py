@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from .tokens import check_device
+
 _COMPUTE = {
     torch.float32: torch.float32,
     torch.bfloat16: torch.float32,
@@ -81,8 +83,8 @@ class ScanInputs(NamedTuple):
         self._check_shapes()
         self._check_dtypes()
         for name, value in self._asdict().items():
-            if isinstance(value, Tensor) and value.device != self.u.device:
-                raise ValueError(f'{name} is on {value.device}, but u is on {self.u.device}: move it there')
+            if isinstance(value, Tensor):
+                check_device(name, value, 'u', self.u)
 
     def _fits(self) -> bool:
         """Tell quickly whether all is as it should be: every layer of a model asks in every step.

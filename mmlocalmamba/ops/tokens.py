@@ -14,6 +14,12 @@ def unit_stride(x: Tensor) -> Tensor:
     return x if x.shape[-1] <= 1 or x.stride(-1) == 1 else x.contiguous()
 
 
+def check_device(name: str, tensor: Tensor, other_name: str, other: Tensor) -> None:
+    """Raise a ValueError unless a tensor is on the device of another one; the message names both."""
+    if tensor.device != other.device:
+        raise ValueError(f'{name} is on {tensor.device}, but {other_name} is on {other.device}: move it there')
+
+
 def check_order(order: Tensor, num_tokens: int, once: bool = True) -> None:
     """Check the values of an order where that costs little: on the CPU.
 
