@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from mmengine.dataset import BaseDataset
 from PIL import Image
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD, create_transform
@@ -106,6 +107,8 @@ class TimmTransform:
 
     Returns:
         Called with ``img_path`` and ``gt_label``: ``inputs``, float32 (3, input_size, input_size), and ``labels``.
+        Instead of a path, ``img`` may give the image itself: uint8 (H, W, 3), blue, green, red. Without ``gt_label``
+        there are no ``labels``.
     """
 
     def __init__(
@@ -141,10 +144,13 @@ class TimmTransform:
                 operation.aug_fn = _posterize
 
     def __call__(self, results: dict[str, Any]) -> dict[str, Any]:
-        """Turn ``img_path`` and ``gt_label`` into ``inputs`` and ``labels``."""
-        with Image.open(results['img_path']) as image:
-            inputs = self.transform(image.convert('RGB'))
-        return dict(inputs=inputs, labels=results['gt_label'])
+        """Turn ``img_path`` or ``img``, and ``gt_label``, into ``inputs`` and ``labels``."""
+        if 'img' in results:
+            inputs = self.transform(Image.fromarray(np.ascontiguousarray(results['img'][..., ::-1])))
+        else:
+            with Image.open(results['img_path']) as image:
+                inputs = self.transform(image.convert('RGB'))
+        return dict(inputs=inputs, labels=results['gt_label']) if 'gt_label' in results else dict(inputs=inputs)
 
 
 def _augmentations(transform: Any) -> Iterator[AugmentOp]:
