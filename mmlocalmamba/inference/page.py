@@ -22,7 +22,10 @@ _MOST_TOKENS = 16
 """Tokens along the longer side of the grid that paths are drawn on: more lines would hide the picture."""
 
 
-_BUTTONS = ['fullscreen', 'download']  # by default there is one that uploads a picture to gradio's makers, too
+_BUTTONS = ['fullscreen', 'download']
+"""Without the one that uploads a picture to gradio's makers."""
+_OUTPUT: dict[str, Any] = {'interactive': False, 'format': 'png', 'buttons': _BUTTONS, 'show_label': False}
+"""A label would hide the picture's corner."""
 _KEPT = 3600
 """Seconds that uploaded pictures stay on the disk."""
 
@@ -73,7 +76,7 @@ class Demo:
         height, width = image.shape[:2]
         tokens = _MOST_TOKENS / max(height, width)
         grid = max(round(height * tokens), 2), max(round(width * tokens), 2)
-        title = f'Block {block}, drawn with {grid[0]} x {grid[1]} tokens'
+        title = f'Scan paths of block {block}, drawn with {grid[0]} x {grid[1]} tokens'
         figure = plot_scan_paths(self.directions[block], grid, image, title)
         figure.set_dpi(100)
         canvas = FigureCanvasAgg(figure)
@@ -108,7 +111,7 @@ def build_page(demo: Demo) -> gradio.Blocks:
             image = gradio.Image(
                 label='Picture', type='numpy', image_mode='RGB', sources=['upload', 'clipboard'], buttons=_BUTTONS
             )
-            overlay = gradio.Image(label='Prediction', interactive=False, format='png', buttons=_BUTTONS)
+            overlay = gradio.Image(label='Prediction', **_OUTPUT)
         threshold = gradio.Slider(0, 1, 0.3, step=0.05, label='Lowest score', visible=trained.task == 'detection')
         found = gradio.Dataframe(headers=columns, label='Found', interactive=False)
 
@@ -126,7 +129,7 @@ def build_page(demo: Demo) -> gradio.Blocks:
 def _add_scan_paths(gradio: Any, demo: Demo, image: Any) -> None:
     """Add the choice of a block and the picture of its paths."""
     block = gradio.Slider(0, len(demo.directions) - 1, 0, step=1, label='Block of the backbone')
-    paths = gradio.Image(label='Scan paths', interactive=False, format='png', buttons=_BUTTONS)
+    paths = gradio.Image(label='Scan paths', **_OUTPUT)
 
     def draw(pixels: np.ndarray | None, number: float) -> Any:
         return None if pixels is None else demo.scan_paths(pixels, int(number))

@@ -35,7 +35,7 @@ def test_without_gradio_it_says_what_to_install(predictor_of, monkeypatch) -> No
 
 @pytest.mark.parametrize('task', ['detection', 'classification'])
 def test_the_page_asks_for_what_the_task_needs(predictor_of, task) -> None:
-    pytest.importorskip('gradio', reason='gradio is not installed')
+    pytest.importorskip('gradio', minversion='6', reason='gradio 6 is not installed')
 
     page = build_page(Demo(predictor_of(task)))
 
@@ -50,7 +50,7 @@ def test_the_page_asks_for_what_the_task_needs(predictor_of, task) -> None:
 @pytest.mark.skipif(shutil.which('chromedriver') is None, reason='chromedriver is not installed')
 def test_a_browser_uploads_a_picture_and_shows_what_was_found(predictor_of, photo, tmp_path) -> None:
     """And asks no other host for anything."""
-    pytest.importorskip('gradio', reason='gradio is not installed')
+    pytest.importorskip('gradio', minversion='6', reason='gradio 6 is not installed')
     from selenium.webdriver.common.by import By
     from selenium.webdriver.support.ui import WebDriverWait
 

@@ -11,7 +11,7 @@ def arguments(seg_config, model_state) -> list[str]:
 
 
 def test_it_serves_this_machine_alone_and_shares_nothing(tool, arguments, monkeypatch) -> None:
-    gradio = pytest.importorskip('gradio', reason='gradio is not installed')
+    gradio = pytest.importorskip('gradio', minversion='6', reason='gradio 6 is not installed')
     calls = []
     monkeypatch.setattr(gradio.Blocks, 'launch', lambda self, **settings: calls.append(settings))
 
