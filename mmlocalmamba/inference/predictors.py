@@ -61,8 +61,10 @@ class Predictor:
     def _predict_sliced(self, picture: Picture, slices: Slices) -> Result:
         """Predict slice by slice. Detectors see the whole picture too, for objects that fit in no slice."""
         windows = slices.windows(*picture.size)
+        if len(windows) == 1:
+            return self._predict_whole([picture])[0]
         detects = self.trained.task == 'detection'
-        if detects and len(windows) > 1:
+        if detects:
             windows.append(Window(0, 0, *picture.size))
         parts: Any = self._predict_whole([picture.crop(*window) for window in windows])
         return (merge_detections if detects else stitch_label_maps)(parts, windows, picture.size)
