@@ -20,9 +20,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from mmengine.config import ConfigDict
-from mmengine.logging import HistoryBuffer
 from numpy.lib import NumpyVersion
+
+from .engine import ConfigDict, HistoryBuffer
 
 FORCE_SAFE = 'TORCH_FORCE_WEIGHTS_ONLY_LOAD'
 

@@ -1,9 +1,15 @@
-"""Models: importing this registers them."""
+"""Models: importing this registers them. The backbones and the neck need no mm package to be imported."""
+
+from typing import Any
+
+from mmlocalmamba.compat.engine import HAS_MMENGINE
 
 from .backbones import ConvNeXt, LocalVim, LocalVMamba, Vim, VMamba
-from .classifiers import ClassificationHead, ImageClassifier
 from .layers.norm import LN2d
 from .necks import SimpleFPN
+
+if HAS_MMENGINE:
+    from .classifiers import ClassificationHead, ImageClassifier
 
 __all__ = [
     'ClassificationHead',
@@ -16,3 +22,11 @@ __all__ = [
     'VMamba',
     'Vim',
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name in __all__:  # what MMEngine's absence has left out
+        from mmlocalmamba.compat.without_mmengine import HOW_TO_GET_MM
+
+        raise ModuleNotFoundError(f'mmlocalmamba.models.{name} is built on MMEngine, which is missing: {HOW_TO_GET_MM}')
+    raise AttributeError(f'module {__name__!r} has no attribute {name!r}')

@@ -7,10 +7,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
-from mmengine.model import BaseModule, PretrainedInit, initialize
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from typing_extensions import Self
+
+from mmlocalmamba.compat.engine import BaseModule, PretrainedInit, initialize
 
 from ..weights.fitting import fit_state_dict
 from ..weights.loading import load_backbone

@@ -6,11 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import timm
-from mmengine.logging import print_log
-from mmengine.model import BaseModule
 from timm.models.convnext import checkpoint_filter_fn
 from torch import Tensor
 
+from mmlocalmamba.compat.engine import BaseModule, print_log
 from mmlocalmamba.registry import MODELS
 
 from ..layers.norm import LN2d

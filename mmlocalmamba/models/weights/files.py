@@ -14,10 +14,9 @@ from urllib.parse import urlparse
 from urllib.request import Request, urlopen
 
 import torch
-from mmengine.dist import all_gather_object, get_rank
-from mmengine.logging import print_log
 from torch import Tensor
 
+from mmlocalmamba.compat.engine import all_gather_object, get_rank, print_log
 from mmlocalmamba.compat.torch_load import register_safe_globals
 
 _TIMEOUT = 60

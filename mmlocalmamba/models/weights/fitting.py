@@ -7,8 +7,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from mmengine.logging import print_log
 from torch import Tensor
+
+from mmlocalmamba.compat.engine import print_log
 
 from ..layers.position import resize_table, square_grid
 from .published_names import is_published
