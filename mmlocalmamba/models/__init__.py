@@ -1,15 +1,16 @@
-"""Models: importing this registers them. The backbones and the neck need no mm package to be imported."""
+"""Models: importing this registers them. All but the classifier can be imported without any mm package."""
 
 from typing import Any
 
 from mmlocalmamba.compat.engine import HAS_MMENGINE
 
 from .backbones import ConvNeXt, LocalVim, LocalVMamba, Vim, VMamba
+from .classifiers import ClassificationHead
 from .layers.norm import LN2d
 from .necks import SimpleFPN
 
 if HAS_MMENGINE:
-    from .classifiers import ClassificationHead, ImageClassifier
+    from .classifiers import ImageClassifier
 
 __all__ = [
     'ClassificationHead',
