@@ -13,6 +13,7 @@ from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
 from .package_check import check_packages
+from .padding_check import check_padding_value
 
 
 def make_parser(description: str) -> argparse.ArgumentParser:
@@ -46,6 +47,7 @@ def load_config(args: argparse.Namespace) -> Config:
     Raises:
         FileNotFoundError: If there is no such config file.
         ModuleNotFoundError: If the config needs an mm package that is not installed.
+        ValueError: If the backbone skips padding, but images are padded with other than zeros.
     """
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     if not Path(args.config).is_file():
@@ -55,6 +57,7 @@ def load_config(args: argparse.Namespace) -> Config:
     cfg.merge_from_dict(args.cfg_options)
     if 'pretrained' in args.cfg_options or 'warm_start' in cfg or 'source_directions' in cfg:
         apply_pretrained(cfg, cfg.get('pretrained'), cfg.get('warm_start', False), cfg.get('source_directions'))
+    check_padding_value(cfg)
     cfg.launcher = args.launcher
     cfg.work_dir = args.work_dir or cfg.get('work_dir') or str(Path('work_dirs') / Path(args.config).stem)
     return cfg

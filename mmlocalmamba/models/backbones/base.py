@@ -16,6 +16,7 @@ from mmlocalmamba.compat.engine import BaseModule, PretrainedInit, initialize
 from ..weights.fitting import fit_state_dict
 from ..weights.loading import load_backbone
 from .arch import check_range, drop_path_rates, resolve_directions, resolve_out_indices
+from .padding import check_padding, maps_without_padding
 
 _PRETRAINED_KEYS = {'type', 'checkpoint', 'prefix', 'map_location', 'warm_start', 'source_directions'}
 
@@ -39,6 +40,7 @@ class ScanBackbone(BaseModule):
         frozen_stages: -1 trains everything, 0 freezes the embeddings, i the first i units too.
         with_cp: Recompute activations in the backward to save memory.
         init_cfg: mmengine's.
+        padding: What becomes of a batch's padding: ``'scan'`` or ``'skip'``.
 
     Attributes:
         out_indices: Units to output, none of them negative.
@@ -64,15 +66,32 @@ class ScanBackbone(BaseModule):
         frozen_stages: int,
         with_cp: bool,
         init_cfg: dict[str, Any] | None,
+        padding: str,
     ) -> None:
         super().__init__(init_cfg)
         self.out_indices = resolve_out_indices(out_indices, len(depths), self.unit)
         check_range('drop_path_rate', drop_path_rate, 0, 1)
         check_range('frozen_stages', frozen_stages, -1, len(depths))
+        check_padding(padding)
         built = sum(depths[: max(self.out_indices) + 1])
         self.directions = resolve_directions(directions, sum(depths))[:built]
         self.drop_path_rates = drop_path_rates(drop_path_rate, sum(depths))
-        self.frozen_stages, self.with_cp = frozen_stages, with_cp
+        self.frozen_stages, self.with_cp, self.padding = frozen_stages, with_cp, padding
+
+    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
+        """Compute the chosen maps of images (B, in_channels, H, W), with or without their padding."""
+        if self.padding == 'scan':
+            return self.compute_maps(image)
+        strides = [self.stride_of(i) for i in self.out_indices]
+        return maps_without_padding(self.compute_maps, image, strides, smallest=self.stride_of(0))
+
+    @abstractmethod
+    def compute_maps(self, image: Tensor) -> tuple[Tensor, ...]:
+        """Compute the chosen maps of images (B, in_channels, H, W), all of each image."""
+
+    @abstractmethod
+    def stride_of(self, index: int) -> int:
+        """Tell the pixels per position of a unit's output; those of the first one are the side of a patch."""
 
     def add_output_norms(self, widths: Sequence[int], out_norm: bool) -> None:
         """Give each output a LayerNorm of its own, at first the identity transform of it, or none.

@@ -47,6 +47,7 @@ class HierarchicalBackbone(ScanBackbone):
         frozen_stages: -1 trains everything, 0 freezes the patch embedding, i freezes the first i stages too.
         with_cp: Recompute activations in the backward to save memory.
         init_cfg: mmengine's.
+        padding: What becomes of a batch's padding: ``'scan'`` or ``'skip'``.
 
     Attributes:
         dims: Channels of the stages that are built.
@@ -68,11 +69,12 @@ class HierarchicalBackbone(ScanBackbone):
         frozen_stages: int,
         with_cp: bool,
         init_cfg: dict[str, Any] | None,
+        padding: str,
     ) -> None:
         dims, depths = tuple(dims), tuple(depths)
         if len(dims) != len(depths):
             raise ValueError(f'dims={dims} and depths={depths} must have one number per stage each')
-        super().__init__(depths, directions, out_indices, drop_path_rate, frozen_stages, with_cp, init_cfg)
+        super().__init__(depths, directions, out_indices, drop_path_rate, frozen_stages, with_cp, init_cfg, padding)
         stages = max(self.out_indices) + 1
         self.dims, self.depths = dims[:stages], depths[:stages]
 
@@ -100,8 +102,8 @@ class HierarchicalBackbone(ScanBackbone):
             self.stages.append(Stage(blocks, downsample, self.with_cp))
         self.add_output_norms(self.dims, out_norm)
 
-    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
-        """Compute the maps of the chosen stages of images (B, in_channels, H, W)."""
+    def compute_maps(self, image: Tensor) -> tuple[Tensor, ...]:
+        """Compute the maps of the chosen stages of images (B, in_channels, H, W), all of each image."""
         x = self.patch_embed(image)
         outputs = []
         for i, stage in enumerate(self.stages):
@@ -111,6 +113,10 @@ class HierarchicalBackbone(ScanBackbone):
             if isinstance(stage.downsample, nn.Module):
                 x = stage.downsample(x)
         return tuple(outputs)
+
+    def stride_of(self, index: int) -> int:
+        """Tell the pixels per position of a stage's output."""
+        return PATCH_SIZE * 2**index
 
     def frozen_parts(self) -> Iterable[nn.Module]:
         """Give the patch embedding, the first ``frozen_stages`` stages, and the norms of their outputs."""

@@ -81,6 +81,9 @@ class VMamba(HierarchicalBackbone):
             and our own checkpoints. However weights are loaded, every tensor is accounted for. With ``warm_start=True``
             in it, weights of other directions, without SCAttn or of a deeper model are taken too: see
             :func:`mmlocalmamba.models.weights.warm_start.warm_start_tensors`.
+        padding: What becomes of the zeros that a batch's images are padded with. ``'scan'``: they are scanned like any
+            pixels. ``'skip'``: each image is computed without them, so that its maps depend neither on its neighbours
+            in the batch nor on how far it is padded; outside the image they are 0. See docs/padding.md.
 
     Returns:
         ``forward(image)`` gives a tuple of NCHW maps, (B, dims[i], ceil(H / stride), ceil(W / stride)).
@@ -124,6 +127,7 @@ class VMamba(HierarchicalBackbone):
         frozen_stages: int = -1,
         with_cp: bool = False,
         init_cfg: dict[str, Any] | None = None,
+        padding: str = 'scan',
     ) -> None:
         sizes = resolve_arch(arch, self.arch_zoo, ('dims', 'depths', 'kind', 'ssm_ratio'), 'VMamba', ('directions',))
         if sizes['kind'] not in KINDS:
@@ -141,6 +145,7 @@ class VMamba(HierarchicalBackbone):
             frozen_stages,
             with_cp,
             init_cfg,
+            padding,
         )
         make_mixer = partial(
             SS2D,
