@@ -46,6 +46,7 @@ class PlainBackbone(ScanBackbone):
     """
 
     unit: ClassVar[str] = 'blocks'
+    patch_embed: PatchEmbed
 
     def __init__(
         self,
