@@ -41,8 +41,8 @@ def fit_input_channels(
             continue
         if channels != _RGB:
             raise ValueError(
-                f'{source} is of images with {channels} channels ({name} is {tuple(given.shape)}), but this {owner} has '
-                f'in_channels={in_channels}: only weights of RGB images (3 channels) are adapted to others. Set '
+                f'{source} is of images with {channels} channels ({name} is {tuple(given.shape)}), but this {owner} '
+                f'has in_channels={in_channels}: only weights of RGB images (3 channels) are adapted to others. Set '
                 f'in_channels={channels}, or give a checkpoint of {in_channels} or 3 channels'
             )
         from timm.models import adapt_input_conv
