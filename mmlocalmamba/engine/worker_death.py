@@ -36,10 +36,19 @@ def explain_dead_workers() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        match = _DEATH.search(str(error))
+        match = _match(error)
         if match is None:
             raise
         raise DeadWorkerError(_message(match, _memory_kills() > kills)) from error
+
+
+def _match(error: BaseException | None) -> re.Match[str] | None:
+    """Find what PyTorch says about a dead worker; the signal, if it is known, is in an error behind the error."""
+    if error is None:
+        return None
+    match = _DEATH.search(str(error))
+    behind = _match(error.__cause__ or error.__context__)
+    return behind if behind is not None and (match is None or behind['signal']) else match
 
 
 def _message(match: re.Match[str], out_of_memory: bool) -> str:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from mmengine.dist import barrier
 from mmengine.hooks import Hook
-from mmengine.runner import Runner
+from mmengine.runner import BaseLoop, Runner
 
 from mmlocalmamba.datasets.bad_samples import BadSample, BadSampleList, BadSamplePolicy, check_policy
 from mmlocalmamba.datasets.checked_loading import BadSampleError, check_loading, leaf_datasets
@@ -49,10 +49,13 @@ class BadSamplesHook(Hook):
 
     def before_train(self, runner: Runner) -> None:
         """Look at the data of training and validation, and have the loading checked."""
+        restart = _built_anew(runner)
         self._prepare(runner, 'train_dataloader', runner.train_dataloader, self.policy)
+        if restart:
+            iterator: Any = runner.train_loop.dataloader_iterator
+            runner.train_loop.dataloader_iterator = type(iterator)(runner.train_dataloader)
         if runner.val_loop is not None:
             self._prepare(runner, 'val_dataloader', runner.val_dataloader, 'raise')
-        _restart_workers(runner)
 
     def before_val(self, runner: Runner) -> None:
         """Have the loading checked, where validation is all that runs."""
@@ -131,13 +134,25 @@ def _files(dataset: Any) -> Iterator[str]:
                     yield path
 
 
-def _restart_workers(runner: Runner) -> None:
-    """Start the workers anew if they run already, with a data set whose loading was not checked yet.
+def _built_anew(runner: Runner) -> bool:
+    """Build the training data's loader anew if its workers run already, with a data set that is not checked yet.
 
-    The original mmengine starts them when it builds a loop that counts iterations.
+    The original mmengine starts them when it builds a loop that counts iterations. IterationSeedHook, where there is
+    one, has built the loader anew by now, and starts the workers later.
+
+    Returns:
+        Whether the loop still has to start the new loader's workers.
     """
-    loop, loader = runner.train_loop, runner.train_dataloader
-    iterator: Any = getattr(loop, 'dataloader_iterator', None)
-    if loader.num_workers > 0 and getattr(iterator, '_iterator', None) is not None:
-        loader._iterator = None  # persistent workers would be used again
-        loop.dataloader_iterator = type(iterator)(loader)
+    loop = runner.train_loop
+    iterator = getattr(loop, 'dataloader_iterator', None)
+    if getattr(iterator, '_iterator', None) is None or runner.train_dataloader.num_workers == 0:
+        return False
+    if getattr(iterator, '_dataloader', None) is not loop.dataloader:
+        return False
+    if not isinstance(runner._train_dataloader, Mapping):
+        raise ValueError(
+            'BadSamplesHook comes too late: the workers of train_dataloader were started before training. Give '
+            'train_dataloader as a dict, not as a DataLoader'
+        )
+    BaseLoop.__init__(loop, runner, runner._train_dataloader)
+    return True
