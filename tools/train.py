@@ -11,9 +11,10 @@ from mmlocalmamba.engine.allocator import keep_freed_memory
 from mmlocalmamba.engine.cli import build_runner, load_config, make_parser, scale_learning_rate
 from mmlocalmamba.engine.data_check import check_data
 from mmlocalmamba.engine.device import fit_launcher, fit_precision, has_accelerator, start_process_group, use_amp
-from mmlocalmamba.engine.hooks import LoadedWeightsHook
+from mmlocalmamba.engine.hooks import BadSamplesHook, LoadedWeightsHook
 from mmlocalmamba.engine.log import forward_log
 from mmlocalmamba.engine.weight_check import check_weights, starting_point
+from mmlocalmamba.engine.worker_death import explain_dead_workers
 
 
 def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -68,8 +69,10 @@ def main(arguments: list[str] | None = None) -> None:
     start_process_group(cfg.launcher)
     runner = build_runner(cfg)
     runner.register_hook(LoadedWeightsHook(complete=bool(cfg.get('resume'))))
+    runner.register_hook(BadSamplesHook(cfg.get('bad_samples', 'raise')))
     runner.logger.info(starting_point(cfg))
-    runner.train()
+    with explain_dead_workers():
+        runner.train()
 
 
 if __name__ == '__main__':

@@ -6,12 +6,15 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from mmengine.dataset import BaseDataset
 from PIL import Image
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD, create_transform
 from timm.data.auto_augment import AugmentOp, posterize
 
 from mmlocalmamba.registry import DATASETS, TRANSFORMS
+
+from .image_problems import image_problem
 
 IMAGE_SUFFIXES = ('.bmp', '.jpeg', '.jpg', '.png', '.ppm', '.tif', '.tiff', '.webp')
 
@@ -20,7 +23,8 @@ IMAGE_SUFFIXES = ('.bmp', '.jpeg', '.jpg', '.png', '.ppm', '.tif', '.tiff', '.we
 class ImageFolder(BaseDataset):
     """Images in one folder per class: ``<data_root>/<data_prefix>/<class>/**/*.jpg``, as ImageNet is unpacked.
 
-    Classes are the folders' names in alphabetical order. Each item is what the pipeline makes of ``img_path`` and
+    Classes are the folders' names in alphabetical order. Hidden files and folders are left out, such as the ``._*``
+    files of macOS. Each item is what the pipeline makes of ``img_path`` and
     ``gt_label``.
 
     Args:
@@ -62,7 +66,7 @@ class ImageFolder(BaseDataset):
                 f'there is no folder {self.folder} (relative paths start at {Path.cwd()}): want one folder per class '
                 'in it'
             )
-        found = sorted(entry.name for entry in self.folder.iterdir() if entry.is_dir())
+        found = sorted(entry.name for entry in self.folder.iterdir() if entry.is_dir() and not _is_hidden(entry.name))
         if not found:
             raise ValueError(
                 f'{self.folder} has no classes: want one folder per class with its images in it, such as '
@@ -75,7 +79,7 @@ class ImageFolder(BaseDataset):
         self._metainfo['classes'] = tuple(classes)
         images = []
         for label, name in enumerate(classes):
-            files = sorted(p for p in (self.folder / name).rglob('*') if p.suffix.lower() in IMAGE_SUFFIXES)
+            files = _images(self.folder / name)
             if not files:
                 raise ValueError(
                     f'{self.folder / name} has no images: want files ending in {", ".join(IMAGE_SUFFIXES)}'
@@ -106,7 +110,13 @@ class TimmTransform:
 
     Returns:
         Called with ``img_path`` and ``gt_label``: ``inputs``, float32 (3, input_size, input_size), and ``labels``.
+
+    Raises:
+        OSError: When called, if the file is missing, cut off or no image. The message names it.
+        ValueError: When called, if its pixels are 32-bit or real numbers.
     """
+
+    loads_images = True  # it reads `img_path`, though its name does not say so
 
     def __init__(
         self,
@@ -142,9 +152,43 @@ class TimmTransform:
 
     def __call__(self, results: dict[str, Any]) -> dict[str, Any]:
         """Turn ``img_path`` and ``gt_label`` into ``inputs`` and ``labels``."""
-        with Image.open(results['img_path']) as image:
-            inputs = self.transform(image.convert('RGB'))
+        inputs = self.transform(read_rgb(results['img_path']))
         return dict(inputs=inputs, labels=results['gt_label'])
+
+
+def read_rgb(path: str | Path) -> Image.Image:
+    """Read an image as 8-bit RGB; of 16 bits the upper 8 are kept, as OpenCV does.
+
+    Raises:
+        OSError: If the file is missing, cut off or no image. The message names it.
+        ValueError: If its pixels are 32-bit or real numbers, whose range is not known.
+    """
+    try:
+        with Image.open(path) as image:
+            image.load()
+            if image.mode.startswith('I;16') or (image.mode == 'I' and image.format == 'PNG'):
+                image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+            elif image.mode in ('I', 'F'):
+                raise ValueError(
+                    f'{path} has {"32-bit" if image.mode == "I" else "real"} numbers as pixels: convert it to 8 or 16 '
+                    'bits, so that black is 0 and white is the largest number'
+                )
+            return image.convert('RGB')
+    except (OSError, SyntaxError) as error:
+        raise OSError(f'{path} {image_problem(path) or f"does not load: {error}"}') from error
+
+
+def _images(folder: Path) -> list[Path]:
+    """List the images in a folder and those below it."""
+    return sorted(
+        path
+        for path in folder.rglob('*')
+        if path.suffix.lower() in IMAGE_SUFFIXES and not any(map(_is_hidden, path.relative_to(folder).parts))
+    )
+
+
+def _is_hidden(name: str) -> bool:
+    return name.startswith('.')
 
 
 def _augmentations(transform: Any) -> Iterator[AugmentOp]:

@@ -13,6 +13,8 @@ from typing_extensions import Self
 
 from mmlocalmamba.compat.engine import BaseModule, PretrainedInit, initialize
 
+from ..layers.overlapping_patch import ConvStem
+from ..layers.patch import PatchEmbed
 from ..weights.fitting import fit_state_dict
 from ..weights.loading import load_backbone
 from .arch import check_range, drop_path_rates, resolve_directions, resolve_out_indices
@@ -28,9 +30,10 @@ class ScanBackbone(BaseModule):
     Units after the last output are not built.
 
     Every way of loading weights ends up in this class's hook: ``init_cfg=dict(type='Pretrained', ...)``, MMEngine's
-    ``load_from`` and ``resume``, and ``load_state_dict``. The hook renames published tensors and resizes position
-    tables. It raises an error that names each tensor that is missing, unexpected or of another shape, even where the
-    caller is not strict. See :func:`mmlocalmamba.models.weights.fitting.fit_tensors`.
+    ``load_from`` and ``resume``, and ``load_state_dict``. The hook renames published tensors, resizes position tables
+    and adapts weights of RGB images to other channels. It raises an error that names each tensor that is missing,
+    unexpected or of another shape, even where the caller is not strict. See
+    :func:`mmlocalmamba.models.weights.fitting.fit_tensors`.
 
     Args:
         depths: Number of blocks in each unit.
@@ -56,6 +59,8 @@ class ScanBackbone(BaseModule):
 
     unit: ClassVar[str]
     """What ``out_indices`` counts, for messages: 'stages' or 'blocks'."""
+
+    patch_embed: PatchEmbed | ConvStem
 
     def __init__(
         self,
@@ -92,6 +97,11 @@ class ScanBackbone(BaseModule):
     @abstractmethod
     def stride_of(self, index: int) -> int:
         """Tell the pixels per position of a unit's output; those of the first one are the side of a patch."""
+
+    @property
+    def in_channels(self) -> int:
+        """Channels of the images that the backbone takes."""
+        return self.patch_embed.in_channels
 
     def add_output_norms(self, widths: Sequence[int], out_norm: bool) -> None:
         """Give each output a LayerNorm of its own, at first the identity transform of it, or none.

@@ -8,6 +8,8 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
+from ..layers.overlapping_patch import ConvStem
+from ..layers.patch import PatchEmbed
 from .base import ScanBackbone, run_block
 
 PATCH_SIZE = 4
@@ -80,7 +82,7 @@ class HierarchicalBackbone(ScanBackbone):
 
     def build(
         self,
-        patch_embed: nn.Module,
+        patch_embed: PatchEmbed | ConvStem,
         make_block: Callable[[int, Sequence[str], float], nn.Module],
         make_downsample: Callable[[int, int], nn.Module],
         out_norm: bool,

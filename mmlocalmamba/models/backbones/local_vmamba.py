@@ -28,7 +28,7 @@ class LocalVMamba(HierarchicalBackbone):
         arch: ``'micro'`` (for demos and tests), ``'tiny'``, ``'small'``, or a dict with ``dims`` (channels of each
             stage), ``depths`` (blocks of each stage) and ``directions`` (one list of names per block, or the path of a
             JSON file that holds them).
-        in_channels: Channels of the image.
+        in_channels: Channels of the image. Weights of RGB images are adapted to it, however they are loaded.
         out_indices: Stages to output, of 0 to 3 at strides 4, 8, 16 and 32. Stages after the last one are not built.
         drop_path_rate: Stochastic depth rate of the last block; rises linearly from 0.
         d_state: States N per channel.

@@ -47,6 +47,7 @@ class PlainBackbone(ScanBackbone):
     """
 
     unit: ClassVar[str] = 'blocks'
+    patch_embed: PatchEmbed
 
     def __init__(
         self,

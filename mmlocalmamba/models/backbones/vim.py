@@ -29,7 +29,7 @@ class Vim(PlainBackbone):
         img_size: Side in pixels of the square image that the position table is made for. Any other size works too: the
             table is resized bicubically.
         patch_size: Side of a patch in pixels.
-        in_channels: Channels of the image.
+        in_channels: Channels of the image. Weights of RGB images are adapted to it, however they are loaded.
         out_indices: Blocks to output; all at stride ``patch_size``. Negative ones count from the end. Blocks after the
             last one are not built.
         drop_path_rate: Stochastic depth rate of the last block; rises linearly from 0.

@@ -35,7 +35,7 @@ class Kind(NamedTuple):
     gate: bool
     d_state: int
     mlp_ratio: float
-    patch_embed: Callable[[int, int], nn.Module]
+    patch_embed: Callable[[int, int], PatchEmbed | ConvStem]
     downsample: Callable[[int, int], nn.Module]
 
 
@@ -66,7 +66,7 @@ class VMamba(HierarchicalBackbone):
             ``'v2'``), ``ssm_ratio`` (ratio of the mixers' inner width to the channels) and perhaps ``directions``.
         directions: Names of each block's directions, one list per block, or the path of a JSON file that holds them.
             Default: those of ``arch``, else h, v, h_flip and v_flip in every block.
-        in_channels: Channels of the image.
+        in_channels: Channels of the image. Weights of RGB images are adapted to it, however they are loaded.
         out_indices: Stages to output, of 0 to 3 at strides 4, 8, 16 and 32. Stages after the last one are not built.
         drop_path_rate: Stochastic depth rate of the last block; rises linearly from 0.
         d_state: States N per channel. Default: 16 (vanilla) or 1 (v2).
