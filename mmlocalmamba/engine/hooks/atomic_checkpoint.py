@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,9 @@ class AtomicCheckpointHook(CheckpointHook):
         OSError: From within training, if a checkpoint cannot be written.
         RuntimeError: In the other processes then.
     """
+
+    backend_args: dict[str, Any] | None
+    last_ckpt: str | None
 
     def before_train(self, runner: Runner) -> None:
         """Choose how files are written, and look at what an earlier run has left."""
@@ -122,7 +126,7 @@ class AtomicCheckpointHook(CheckpointHook):
             self._set_best(runner, metric, self.file_backend.join_path(self.out_dir, name))
             meta = {'epoch': runner.epoch, 'iter': runner.iter}
             parts = {'save_optimizer': False, 'save_param_scheduler': False, 'meta': meta, 'by_epoch': False}
-            in_every_process(lambda name=name, parts=parts: self._write(runner, name, self.last_ckpt, **parts))
+            in_every_process(partial(self._write, runner, name, self.last_ckpt, **parts))
             runner.logger.info(f'The best checkpoint with {score:0.4f} {metric} at {step} {unit} is saved to {name}.')
         if former and self.last_ckpt is not None:
             # What is resumed from must know of the best: it was written before the evaluation.

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import errno
+import lzma
+import os
 import struct
 import zipfile
 import zlib
 from pathlib import Path
 
 _ZIP_START = b'PK\x03\x04'
+_ZIP_END = b'PK\x05\x06'
+_LONGEST_END = 22 + (1 << 16)
+"""Bytes of the record that ends an archive, with the longest comment."""
+
 _UNREADABLE = (
     zipfile.BadZipFile,
+    lzma.LZMAError,
     zlib.error,
     struct.error,
     EOFError,
@@ -47,8 +55,11 @@ def damage(path: str | Path) -> str | None:
         try:
             with zipfile.ZipFile(file) as archive:
                 broken = archive.testzip()
-        except _UNREADABLE as error:
-            if zipfile.is_zipfile(file):
-                return f'its directory is damaged ({error})'
-            return f'it is cut off after {size:,} bytes'
+        except (*_UNREADABLE, OSError) as error:
+            if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):  # the disk's, not the file's
+                raise
+            file.seek(-min(size, _LONGEST_END), os.SEEK_END)
+            if _ZIP_END not in file.read():
+                return f'it is cut off after {size:,} bytes'
+            return f'its directory is damaged ({error})'
     return None if broken is None else f'its part {broken} differs from its checksum'
