@@ -121,3 +121,5 @@ def check_checkpoint(path: str | Path) -> None:
             f'If you trust who made it, set {FORCE_SAFE}=0 in the environment and run the command again. '
             f'torch says: {error}'
         ) from error
+    except (EOFError, RuntimeError) as error:  # PyTorch's format before 1.6, cut off
+        raise ValueError(f'{path} is damaged or cut off, or is no checkpoint. torch says: {error}') from error
