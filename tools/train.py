@@ -9,7 +9,7 @@ from mmengine.config import Config
 from mmlocalmamba.compat.torch_load import refuse_unsafe_checkpoints
 from mmlocalmamba.engine.allocator import keep_freed_memory
 from mmlocalmamba.engine.cli import build_runner, load_config, make_parser, scale_learning_rate
-from mmlocalmamba.engine.data_check import check_data
+from mmlocalmamba.engine.data_check import check_data, clean_annotations
 from mmlocalmamba.engine.device import fit_launcher, fit_precision, has_accelerator, start_process_group, use_amp
 from mmlocalmamba.engine.hooks import LoadedWeightsHook
 from mmlocalmamba.engine.log import forward_log
@@ -60,7 +60,7 @@ def main(arguments: list[str] | None = None) -> None:
     cfg = load_config(args)
     prepare(cfg, args)
 
-    check_data(cfg, ['train', 'val'])
+    notes = clean_annotations(cfg, ['train', 'val']) + check_data(cfg, ['train', 'val'])
     check_weights(cfg)
 
     if not has_accelerator():
@@ -69,6 +69,8 @@ def main(arguments: list[str] | None = None) -> None:
     runner = build_runner(cfg)
     runner.register_hook(LoadedWeightsHook(complete=bool(cfg.get('resume'))))
     runner.logger.info(starting_point(cfg))
+    for note in notes:
+        runner.logger.warning(note)
     runner.train()
 
 
