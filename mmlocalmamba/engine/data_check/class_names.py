@@ -10,6 +10,7 @@ from mmengine.config import Config
 from .coco import CocoUse
 from .data_sets import data_sets
 from .findings import Finding, listed, plural
+from .settings import has_own_vocabulary
 
 
 def class_names(uses: Sequence[CocoUse]) -> Iterator[Finding]:
@@ -83,6 +84,8 @@ def _other_order(use: CocoUse, order: Sequence[str]) -> Finding:
 
 def differing_splits(cfg: Config, splits: Sequence[str]) -> Iterator[Finding]:
     """Name splits whose classes are not those of the first split: the labels would mean something else there."""
+    if has_own_vocabulary(cfg):
+        return
     first: tuple[str, tuple[str, ...]] | None = None
     for split in splits:
         for data_set in data_sets(cfg, split):

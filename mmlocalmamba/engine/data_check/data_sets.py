@@ -46,17 +46,25 @@ class DataSet:
 
     def classes(self) -> tuple[str, ...] | None:
         """Give the names of its classes, in the order of their labels; None if they cannot be told from the config."""
-        metainfo = self.cfg.get('metainfo') or {}
-        load = getattr(self.cls, '_load_metainfo', None)  # MMEngine's: adds METAINFO, and reads files of names
-        if load is not None and isinstance(metainfo, Mapping):
-            metainfo = load(copy.deepcopy(dict(metainfo)))
-        classes = metainfo.get('classes') if isinstance(metainfo, Mapping) else None
+        classes = self._metainfo().get('classes')
         if isinstance(classes, (list, tuple)):
             return tuple(classes)
         folder = self.path('data_prefix')
         if self.cls is ImageFolder and folder is not None and folder.is_dir():
             return tuple(class_folders(folder))
         return None
+
+    def num_things(self) -> int | None:
+        """Give the number of countable classes of a panoptic data set; None for others."""
+        things = self._metainfo().get('thing_classes')
+        return len(things) if isinstance(things, (list, tuple)) else None
+
+    def _metainfo(self) -> Mapping[str, Any]:
+        metainfo = self.cfg.get('metainfo') or {}
+        if not isinstance(metainfo, Mapping):
+            return {}
+        load = getattr(self.cls, '_load_metainfo', None)  # MMEngine's: adds METAINFO, and reads files of names
+        return metainfo if load is None else load(copy.deepcopy(dict(metainfo)))
 
 
 def is_local(part: Mapping[str, Any]) -> bool:

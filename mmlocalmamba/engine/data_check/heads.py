@@ -10,7 +10,7 @@ from mmengine.registry import MODELS
 
 from .data_sets import data_sets
 from .findings import Finding, listed, plural
-from .settings import model_of, registered, setting
+from .settings import has_own_vocabulary, model_of, registered, setting
 
 # These tell foreground from background, or predict something else than the classes of the data set.
 _OTHER_CLASSES = ('rpn_head', 'semantic_head')
@@ -23,8 +23,8 @@ def head_classes(cfg: Config, splits: Sequence[str]) -> Iterator[Finding]:
     A head with more classes than the data trains silently, one with fewer ends in an index error deep inside the loss.
     """
     model = model_of(cfg)
-    if 'language_model' in model:
-        return  # its heads score words
+    if has_own_vocabulary(cfg):
+        return
     counts = dict(_head_counts(model, 'model', cfg))
     seen: set[int] = set()
     for split in splits:
@@ -33,7 +33,7 @@ def head_classes(cfg: Config, splits: Sequence[str]) -> Iterator[Finding]:
             if classes is None or len(classes) in seen:
                 continue
             seen.add(len(classes))
-            wrong = {key: count for key, count in counts.items() if count != len(classes)}
+            wrong = {key: count for key, count in counts.items() if count not in (len(classes), data_set.num_things())}
             if wrong:
                 yield _mismatch(wrong, data_set.key, classes)
             yield from _class_weights(model, counts, len(classes), cfg)

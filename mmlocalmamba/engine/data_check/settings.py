@@ -73,6 +73,12 @@ def parts(node: Any, key: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
             yield from parts(value, f'{key}.{index}')
 
 
+def has_own_vocabulary(cfg: Config) -> bool:
+    """Tell whether the classes of a model are not those of its data sets: it scores words, or tracks whatever moves."""
+    model = model_of(cfg)
+    return 'language_model' in model or 'tracker' in model
+
+
 def model_of(cfg: Config) -> Mapping[str, Any]:
     """Give the config of the model, out of a wrapper for test-time augmentation."""
     model = cfg.get('model') or {}
