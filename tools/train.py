@@ -9,7 +9,7 @@ from mmengine.config import Config
 from mmlocalmamba.compat.torch_load import refuse_unsafe_checkpoints
 from mmlocalmamba.engine.allocator import keep_freed_memory
 from mmlocalmamba.engine.cli import build_runner, load_config, make_parser, scale_learning_rate
-from mmlocalmamba.engine.data_check import check_data
+from mmlocalmamba.engine.data_check import check_data, clean_annotations
 from mmlocalmamba.engine.device import fit_launcher, fit_precision, has_accelerator, start_process_group, use_amp
 from mmlocalmamba.engine.hooks import BadSamplesHook, LoadedWeightsHook
 from mmlocalmamba.engine.log import forward_log
@@ -54,8 +54,11 @@ def main(arguments: list[str] | None = None) -> None:
     cfg = load_config(args)
     prepare(cfg, args)
 
-    note = settle_resume(cfg, args.resume)
-    check_data(cfg, ['train', 'val'])
+    notes = [
+        settle_resume(cfg, args.resume),
+        *clean_annotations(cfg, ['train', 'val']),
+        *check_data(cfg, ['train', 'val']),
+    ]
     check_weights(cfg)
 
     if not has_accelerator():
@@ -64,7 +67,7 @@ def main(arguments: list[str] | None = None) -> None:
     runner = build_runner(cfg)
     runner.register_hook(LoadedWeightsHook(complete=bool(cfg.get('resume'))))
     runner.register_hook(BadSamplesHook(cfg.get('bad_samples', 'raise')))
-    if note is not None:
+    for note in filter(None, notes):
         runner.logger.warning(note)
     runner.logger.info(starting_point(cfg))
     with explain_dead_workers():

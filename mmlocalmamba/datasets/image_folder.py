@@ -66,7 +66,7 @@ class ImageFolder(BaseDataset):
                 f'there is no folder {self.folder} (relative paths start at {Path.cwd()}): want one folder per class '
                 'in it'
             )
-        found = sorted(entry.name for entry in self.folder.iterdir() if entry.is_dir() and not _is_hidden(entry.name))
+        found = class_folders(self.folder)
         if not found:
             raise ValueError(
                 f'{self.folder} has no classes: want one folder per class with its images in it, such as '
@@ -86,6 +86,11 @@ class ImageFolder(BaseDataset):
                 )
             images += [dict(img_path=str(path), gt_label=label) for path in files]
         return images
+
+
+def class_folders(folder: Path) -> list[str]:
+    """Give the names of the classes that have a folder in a folder, in the order of their labels; no hidden ones."""
+    return sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not _is_hidden(entry.name))
 
 
 @TRANSFORMS.register_module()
