@@ -115,6 +115,8 @@ class TimmTransform:
 
     Returns:
         Called with ``img_path`` and ``gt_label``: ``inputs``, float32 (3, input_size, input_size), and ``labels``.
+        Instead of a path, ``img`` may give the image itself: uint8 (H, W, 3), blue, green, red. Without ``gt_label``
+        there are no ``labels``.
 
     Raises:
         OSError: When called, if the file is missing, cut off or no image. The message names it.
@@ -156,9 +158,13 @@ class TimmTransform:
                 operation.aug_fn = _posterize
 
     def __call__(self, results: dict[str, Any]) -> dict[str, Any]:
-        """Turn ``img_path`` and ``gt_label`` into ``inputs`` and ``labels``."""
-        inputs = self.transform(read_rgb(results['img_path']))
-        return dict(inputs=inputs, labels=results['gt_label'])
+        """Turn ``img_path`` or ``img``, and ``gt_label``, into ``inputs`` and ``labels``."""
+        if 'img' in results:
+            image = Image.fromarray(np.ascontiguousarray(results['img'][..., ::-1]))
+        else:
+            image = read_rgb(results['img_path'])
+        inputs = self.transform(image)
+        return dict(inputs=inputs, labels=results['gt_label']) if 'gt_label' in results else dict(inputs=inputs)
 
 
 def read_rgb(path: str | Path) -> Image.Image:

@@ -13,6 +13,7 @@ from mmlocalmamba.compat.engine import print_log
 
 from ..layers.position import resize_table, square_grid
 from .input_channels import fit_input_channels
+from .kinds import kind_of
 from .published_names import is_published
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ def fit_tensors(backbone: ScanBackbone, tensors: Mapping[str, Tensor], source: s
             message names the tensors.
     """
     own, owner = backbone.state_dict(), type(backbone).__name__
-    notes = []
+    notes, kind = [], kind_of(tensors)
     if is_published(tensors):
         tensors = backbone.convert_published(tensors)
         notes.append('published names translated')
@@ -68,7 +69,7 @@ def fit_tensors(backbone: ScanBackbone, tensors: Mapping[str, Tensor], source: s
     if outside:
         notes.append(f'{len(outside)} tensors of parts that were not built left out')
         fitting = {name: value for name, value in fitting.items() if name not in set(outside)}
-    _account(own, fitting, owner, source)
+    _account(own, fitting, owner, source, kind)
     kept = [name for name in own if name not in fitting]
     if kept:
         notes.append(f'{len(kept)} tensors of output norms that it lacks stay as they are')
@@ -129,8 +130,13 @@ def _is_outside(name: str, own: Mapping[str, Tensor]) -> bool:
     return built >= 0 and (int(index) > built or (int(index) == built and downsample is not None))
 
 
-def _account(own: Mapping[str, Tensor], tensors: Mapping[str, Tensor], owner: str, source: str | Path) -> None:
-    """Raise unless every tensor of the backbone is given, in its shape, and nothing else is."""
+def _account(
+    own: Mapping[str, Tensor], tensors: Mapping[str, Tensor], owner: str, source: str | Path, kind: str | None
+) -> None:
+    """Raise unless every tensor of the backbone is given, in its shape, and nothing else is.
+
+    The message says of which kind of backbone the checkpoint is, where that is another.
+    """
     missing = [name for name in own if name not in tensors and not _OUTPUT_NORM.fullmatch(name)]
     unexpected = [name for name in tensors if name not in own]
     shapes = [
@@ -152,8 +158,9 @@ def _account(own: Mapping[str, Tensor], tensors: Mapping[str, Tensor], owner: st
             f'from scratch or goes on from a checkpoint of its own search. Tensors {problems}'
         )
     if problems:
+        other = f': it is a {kind}' if kind not in (None, owner) else ''
         raise ValueError(
-            f'{source} does not fit this {owner}. Tensors {problems}. '
+            f'{source} does not fit this {owner}{other}. Tensors {problems}. '
             'Give the arch that the checkpoint was trained with, or another checkpoint'
         )
 
