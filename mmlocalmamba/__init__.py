@@ -2,11 +2,12 @@
 
 Importing the package checks the versions of what is installed beside it and puts the torchvision stand-in for
 ``mmcv._ext`` in place (see :mod:`mmlocalmamba.compat`). It imports neither torch nor any mm package. Its subpackages
-are imported when they are first used: ``mmlocalmamba.models.LocalVMamba()`` works after ``import mmlocalmamba``.
+are imported when they are first used: ``mmlocalmamba.models.LocalVMamba()`` works after ``import mmlocalmamba``, and so
+does ``mmlocalmamba.build_backbone('local_vmamba_tiny')``.
 """
 
 from importlib import import_module
-from types import ModuleType
+from typing import Any
 
 from . import compat
 from .compat.versions import check_versions
@@ -20,11 +21,13 @@ _SUBPACKAGES = ('analysis', 'datasets', 'directions', 'engine', 'evaluation', 'm
 __all__ = ['__version__']
 
 
-def __getattr__(name: str) -> ModuleType:
+def __getattr__(name: str) -> Any:
+    if name == 'build_backbone':
+        return import_module(f'{__name__}.models').build_backbone
     if name in _SUBPACKAGES:
         return import_module(f'{__name__}.{name}')
     raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_SUBPACKAGES})
+    return sorted({*globals(), *_SUBPACKAGES, 'build_backbone'})

@@ -8,11 +8,13 @@ from .backbones import ConvNeXt, LocalVim, LocalVMamba, Vim, VMamba
 from .classifiers import ClassificationHead
 from .layers.norm import LN2d
 from .necks import SimpleFPN
+from .variants import VARIANTS, build_backbone
 
 if HAS_MMENGINE:
     from .classifiers import ImageClassifier
 
 __all__ = [
+    'VARIANTS',
     'ClassificationHead',
     'ConvNeXt',
     'ImageClassifier',
@@ -22,6 +24,7 @@ __all__ = [
     'SimpleFPN',
     'VMamba',
     'Vim',
+    'build_backbone',
 ]
 
 

@@ -85,3 +85,9 @@ except AttributeError as error:
 def test_subpackages_are_attributes(repo_dir) -> None:
     code = "import mmlocalmamba; print('models' in dir(mmlocalmamba), mmlocalmamba.models.LocalVim.__name__)"
     assert run(code, repo_dir) == ['True LocalVim']
+
+
+@pytest.mark.slow
+def test_timm_builds_them(repo_dir) -> None:
+    code = "import mmlocalmamba.timm, timm; print(timm.create_model('local_vmamba_micro', num_classes=4).num_classes)"
+    assert run(code, repo_dir) == ['4']

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar
@@ -85,14 +86,21 @@ class ScanBackbone(BaseModule):
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         """Compute the chosen maps of images (B, in_channels, H, W), with or without their padding."""
+        self._check_initialised()
         if self.padding == 'scan':
             return self.compute_maps(image)
         strides = [self.stride_of(i) for i in self.out_indices]
         return maps_without_padding(self.compute_maps, image, strides, smallest=self.stride_of(0))
 
     @abstractmethod
-    def compute_maps(self, image: Tensor) -> tuple[Tensor, ...]:
-        """Compute the chosen maps of images (B, in_channels, H, W), all of each image."""
+    def compute_maps(self, image: Tensor, indices: Sequence[int] | None = None) -> tuple[Tensor, ...]:
+        """Compute maps of images (B, in_channels, H, W), all of each image.
+
+        Args:
+            image: The images.
+            indices: Units to output, none of them negative; they need norms of their own if there are any.
+                Default: ``out_indices``.
+        """
 
     @abstractmethod
     def stride_of(self, index: int) -> int:
@@ -148,6 +156,18 @@ class ScanBackbone(BaseModule):
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         fit_state_dict(self, state_dict, prefix)
         super()._load_from_state_dict(state_dict, prefix, *args)
+        self.is_init = True
+
+    def _check_initialised(self) -> None:
+        """Warn, once, if the weights that ``init_cfg`` names were never asked for."""
+        if self.init_cfg and not self.is_init:
+            self.is_init = True
+            logging.getLogger('mmlocalmamba').warning(
+                '%s was built with init_cfg=%r and is used with random weights: call init_weights() first, as '
+                "MMEngine's Runner does, or load a checkpoint",
+                type(self).__name__,
+                self.init_cfg,
+            )
 
     @staticmethod
     @abstractmethod

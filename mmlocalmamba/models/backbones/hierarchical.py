@@ -104,13 +104,14 @@ class HierarchicalBackbone(ScanBackbone):
             self.stages.append(Stage(blocks, downsample, self.with_cp))
         self.add_output_norms(self.dims, out_norm)
 
-    def compute_maps(self, image: Tensor) -> tuple[Tensor, ...]:
-        """Compute the maps of the chosen stages of images (B, in_channels, H, W), all of each image."""
+    def compute_maps(self, image: Tensor, indices: Sequence[int] | None = None) -> tuple[Tensor, ...]:
+        """Compute the maps of stages, by default the chosen ones, of images (B, in_channels, H, W), all of each."""
+        indices = self.out_indices if indices is None else indices
         x = self.patch_embed(image)
         outputs = []
         for i, stage in enumerate(self.stages):
             x = stage(x)
-            if i in self.out_indices:
+            if i in indices:
                 outputs.append(self.output_norm(i)(x).permute(0, 3, 1, 2).contiguous())
             if isinstance(stage.downsample, nn.Module):
                 x = stage.downsample(x)

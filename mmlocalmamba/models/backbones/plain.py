@@ -120,8 +120,9 @@ class PlainBackbone(ScanBackbone):
         """Give the rotary embedding's tables for a map of that size, (h*w, C) each, if there is one."""
         return None
 
-    def compute_maps(self, image: Tensor) -> tuple[Tensor, ...]:
-        """Compute the maps of the chosen blocks of images (B, in_channels, H, W), all of each image."""
+    def compute_maps(self, image: Tensor, indices: Sequence[int] | None = None) -> tuple[Tensor, ...]:
+        """Compute the maps of blocks, by default the chosen ones, of images (B, in_channels, H, W), all of each."""
+        indices = self.out_indices if indices is None else indices
         x = self.patch_embed(image)
         height, width = x.shape[1:3]
         hidden = self._embed_positions(x.flatten(1, 2), (height, width))
@@ -131,7 +132,7 @@ class PlainBackbone(ScanBackbone):
         for i, layer in enumerate(self.layers):
             scanned = self.scanned_as(height, width)
             hidden, residual = run_block(layer, hidden, residual, *scanned, tables, with_cp=self.with_cp)
-            if i in self.out_indices:
+            if i in indices:
                 outputs.append(self._output(i, hidden, residual, (height, width)))
         return tuple(outputs)
 

@@ -9,6 +9,8 @@ from torch import Tensor, nn
 from mmlocalmamba.compat.engine import BaseModule
 from mmlocalmamba.registry import MODELS
 
+from ..layers.ssm_parameters import init_linear
+
 HEAD_NORMS = {'LN': nn.LayerNorm, 'RMSNorm': nn.RMSNorm}
 
 
@@ -34,9 +36,8 @@ class ClassificationHead(BaseModule):
             raise ValueError(f'norm={norm!r} is unknown: choose one of {sorted(HEAD_NORMS)}')
         self.num_classes = num_classes
         self.norm = HEAD_NORMS[norm](in_channels, eps=1e-5)
-        self.fc = nn.Linear(in_channels, num_classes)
-        nn.init.trunc_normal_(self.fc.weight, std=0.02)
-        nn.init.zeros_(self.fc.bias)
+        self.fc: nn.Module = nn.Linear(in_channels, num_classes)
+        init_linear(self.fc)
 
     def forward(self, features: tuple[Tensor, ...]) -> Tensor:
         """Classify the last of the features, a map (B, C, H, W) or vectors (B, C); returns logits (B, num_classes)."""

@@ -10,9 +10,8 @@ from torch import Tensor
 
 from mmlocalmamba.registry import MODELS
 
-from ..backbones.base import ScanBackbone
+from ..weights.classifiers import classifier_from_published
 from ..weights.files import find_state_dict
-from ..weights.published_names import is_published
 
 
 @MODELS.register_module()
@@ -69,11 +68,8 @@ class ImageClassifier(BaseModel):
             state_dict.clear()
             state_dict.update({prefix + name: value for name, value in tensors.items()})
         given = {name.removeprefix(prefix): value for name, value in state_dict.items() if name.startswith(prefix)}
-        # Under 'backbone.', published names are the backbone's own to translate.
-        at_root = is_published(given) and not any(name.startswith('backbone.') for name in given)
-        if at_root and isinstance(self.backbone, ScanBackbone):
-            for name in given:
-                del state_dict[prefix + name]
-            for name, value in self.backbone.convert_published(given).items():
-                state_dict[prefix + (name if name.startswith('head.') else f'backbone.{name}')] = value
+        for name in given:
+            del state_dict[prefix + name]
+        for name, value in classifier_from_published(self.backbone, given).items():
+            state_dict[prefix + name] = value
         super()._load_from_state_dict(state_dict, prefix, *args)
