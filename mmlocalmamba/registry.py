@@ -1,34 +1,35 @@
 """Child registries of MMEngine's: ``type='mmlocalmamba.X'`` resolves in any config with nothing imported by hand.
 
 MMEngine imports this module when it first meets the scope ``mmlocalmamba``, and the ``locations`` when a name of that
-scope is looked up.
+scope is looked up. Without MMEngine there are no configs, and nothing is registered.
 """
 
-from mmengine.registry import DATASETS as MMENGINE_DATASETS
-from mmengine.registry import HOOKS as MMENGINE_HOOKS
-from mmengine.registry import METRICS as MMENGINE_METRICS
-from mmengine.registry import MODELS as MMENGINE_MODELS
-from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS as MMENGINE_OPTIM_WRAPPER_CONSTRUCTORS
-from mmengine.registry import TRANSFORMS as MMENGINE_TRANSFORMS
-from mmengine.registry import Registry
+from typing import Any
 
+from .compat.engine import HAS_MMENGINE, Registry
 from .compat.torch_load import register_safe_globals
 
 # Whoever uses our models is about to load their weights, and mmengine 0.10.7 has no list of its own.
 register_safe_globals()
 
-MODELS = Registry('model', parent=MMENGINE_MODELS, scope='mmlocalmamba', locations=['mmlocalmamba.models'])
-HOOKS = Registry(
-    'hook', parent=MMENGINE_HOOKS, scope='mmlocalmamba', locations=['mmlocalmamba.engine', 'mmlocalmamba.search']
-)
-OPTIM_WRAPPER_CONSTRUCTORS = Registry(
-    'optimizer wrapper constructor',
-    parent=MMENGINE_OPTIM_WRAPPER_CONSTRUCTORS,
-    scope='mmlocalmamba',
-    locations=['mmlocalmamba.engine'],
-)
-DATASETS = Registry('dataset', parent=MMENGINE_DATASETS, scope='mmlocalmamba', locations=['mmlocalmamba.datasets'])
-TRANSFORMS = Registry(
-    'transform', parent=MMENGINE_TRANSFORMS, scope='mmlocalmamba', locations=['mmlocalmamba.datasets']
-)
-METRICS = Registry('metric', parent=MMENGINE_METRICS, scope='mmlocalmamba', locations=['mmlocalmamba.evaluation'])
+
+def _child(kind: str, parent: str, *locations: str) -> Any:
+    """Make the child of one of MMEngine's registries, filled by what the locations import."""
+    if not HAS_MMENGINE:
+        return Registry(kind)
+    import mmengine.registry
+
+    return Registry(
+        kind,
+        parent=getattr(mmengine.registry, parent),
+        scope='mmlocalmamba',
+        locations=[f'mmlocalmamba.{location}' for location in locations],
+    )
+
+
+MODELS = _child('model', 'MODELS', 'models')
+HOOKS = _child('hook', 'HOOKS', 'engine', 'search')
+OPTIM_WRAPPER_CONSTRUCTORS = _child('optimizer wrapper constructor', 'OPTIM_WRAPPER_CONSTRUCTORS', 'engine')
+DATASETS = _child('dataset', 'DATASETS', 'datasets')
+TRANSFORMS = _child('transform', 'TRANSFORMS', 'datasets')
+METRICS = _child('metric', 'METRICS', 'evaluation')

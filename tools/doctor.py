@@ -20,6 +20,8 @@ ROOT = Path(__file__).resolve().parents[1]
 """A source tree, or the folder .mim of an installed package."""
 INSTALL_TORCH = 'pip install torch torchvision'
 INSTALL_COMPILER = 'apt-get install g++ (macOS: xcode-select --install; Windows: the C++ build tools of Visual Studio)'
+DEPENDENCIES = {'numpy': 'numpy', 'PIL': 'pillow', 'timm': 'timm'}
+"""Modules that the package imports, and the distributions that bring them."""
 FAMILIES = {
     'mmengine': ('onedl-mmengine', 'mmengine'),
     'mmcv': ('onedl-mmcv', 'mmcv', 'mmcv-lite'),
@@ -147,6 +149,16 @@ def check_library() -> Iterator[Finding]:
         yield Finding('  threads', f'{torch.get_num_threads()} (torch.set_num_threads or OMP_NUM_THREADS changes it)')
 
 
+def check_dependencies() -> Iterator[Finding]:
+    """Report what the package itself depends on, beside PyTorch."""
+    for module, name in DEPENDENCIES.items():
+        found = installed(name)
+        if found is None:
+            yield Finding(module, 'missing', f'pip install {name}', fatal=True)
+        else:
+            yield importable(module, found, f'pip install --force-reinstall {name}')
+
+
 def check_mm_packages() -> Iterator[Finding]:
     """Report the mm packages, and two families installed over each other."""
     for module, names in FAMILIES.items():
@@ -158,15 +170,15 @@ def check_mm_packages() -> Iterator[Finding]:
             fix = f'they overwrite each other: pip uninstall -y {remove}, then {install_mm()}'
             yield Finding(module, ' and '.join(found), fix, fatal=True)
         else:
-            yield importable(module, found[0])
+            yield importable(module, found[0], install_mm())
 
 
-def importable(module: str, text: str) -> Finding:
-    """Report whether an installed module can be imported."""
+def importable(module: str, text: str, fix: str) -> Finding:
+    """Report whether an installed module can be imported, and if not, what mends that."""
     try:
         import_module(module)
     except Exception as error:  # whatever it is, training would meet it too
-        fix = 'pip install "setuptools<81"' if 'pkg_resources' in str(error) else install_mm()
+        fix = 'pip install "setuptools<81"' if 'pkg_resources' in str(error) else fix
         return Finding(module, f'{text}, but importing it fails: {type(error).__name__}: {error}', fix, fatal=True)
     return Finding(module, text)
 
@@ -219,6 +231,7 @@ CHECKS: tuple[Callable[[], Iterator[Finding]], ...] = (
     check_torch,
     check_compiler,
     check_library,
+    check_dependencies,
     check_opencv,
     check_mm_packages,
     check_mmcv_operators,

@@ -10,11 +10,12 @@ from mmengine.config import Config, ConfigDict
 from mmlocalmamba.compat.torch_load import refuse_unsafe_checkpoints
 from mmlocalmamba.engine.allocator import keep_freed_memory
 from mmlocalmamba.engine.cli import build_runner, load_config, make_parser
-from mmlocalmamba.engine.data_check import check_data
+from mmlocalmamba.engine.data_check import check_data, clean_annotations
 from mmlocalmamba.engine.device import fit_launcher, has_accelerator, start_process_group
-from mmlocalmamba.engine.hooks import LoadedWeightsHook
+from mmlocalmamba.engine.hooks import BadSamplesHook, LoadedWeightsHook
 from mmlocalmamba.engine.log import forward_log
 from mmlocalmamba.engine.weight_check import check_file
+from mmlocalmamba.engine.worker_death import explain_dead_workers
 
 
 def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -93,7 +94,7 @@ def main(arguments: list[str] | None = None) -> None:
     cfg = load_config(args)
     prepare(cfg, args)
 
-    check_data(cfg, ['test'])
+    notes = clean_annotations(cfg, ['test']) + check_data(cfg, ['test'])
     check_file('checkpoint', args.checkpoint)
 
     if not has_accelerator():
@@ -101,7 +102,11 @@ def main(arguments: list[str] | None = None) -> None:
     start_process_group(cfg.launcher)
     runner = build_runner(cfg)
     runner.register_hook(LoadedWeightsHook(complete=True))
-    runner.test()
+    runner.register_hook(BadSamplesHook(cfg.get('bad_samples', 'raise')))
+    for note in notes:
+        runner.logger.warning(note)
+    with explain_dead_workers():
+        runner.test()
 
 
 if __name__ == '__main__':

@@ -9,11 +9,13 @@ from mmengine.config import Config
 from mmlocalmamba.compat.torch_load import refuse_unsafe_checkpoints
 from mmlocalmamba.engine.allocator import keep_freed_memory
 from mmlocalmamba.engine.cli import build_runner, load_config, make_parser, scale_learning_rate
-from mmlocalmamba.engine.data_check import check_data
+from mmlocalmamba.engine.data_check import check_data, clean_annotations
 from mmlocalmamba.engine.device import fit_launcher, fit_precision, has_accelerator, start_process_group, use_amp
-from mmlocalmamba.engine.hooks import LoadedWeightsHook
+from mmlocalmamba.engine.hooks import BadSamplesHook, LoadedWeightsHook
 from mmlocalmamba.engine.log import forward_log
+from mmlocalmamba.engine.resume import settle_resume
 from mmlocalmamba.engine.weight_check import check_weights, starting_point
+from mmlocalmamba.engine.worker_death import explain_dead_workers
 
 
 def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -24,7 +26,7 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
         nargs='?',
         const='auto',
         metavar='CHECKPOINT',
-        help='go on from this checkpoint; without a value, from the last one in the work dir',
+        help='go on from this checkpoint; without a value, from the newest one in the work dir, if it is whole',
     )
     parser.add_argument('--amp', action='store_true', help='train in mixed precision (needs a GPU)')
     parser.add_argument(
@@ -33,16 +35,8 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def set_resume(cfg: Config, resume: str | None) -> None:
-    """Apply ``--resume``."""
-    if resume is not None:
-        cfg.resume = True
-        cfg.load_from = None if resume == 'auto' else resume
-
-
 def prepare(cfg: Config, args: argparse.Namespace) -> None:
     """Apply what the command line and the device ask for."""
-    set_resume(cfg, args.resume)
     if args.amp:
         use_amp(cfg)
     if args.auto_scale_lr:
@@ -60,7 +54,11 @@ def main(arguments: list[str] | None = None) -> None:
     cfg = load_config(args)
     prepare(cfg, args)
 
-    check_data(cfg, ['train', 'val'])
+    notes = [
+        settle_resume(cfg, args.resume),
+        *clean_annotations(cfg, ['train', 'val']),
+        *check_data(cfg, ['train', 'val']),
+    ]
     check_weights(cfg)
 
     if not has_accelerator():
@@ -68,8 +66,12 @@ def main(arguments: list[str] | None = None) -> None:
     start_process_group(cfg.launcher)
     runner = build_runner(cfg)
     runner.register_hook(LoadedWeightsHook(complete=bool(cfg.get('resume'))))
+    runner.register_hook(BadSamplesHook(cfg.get('bad_samples', 'raise')))
+    for note in filter(None, notes):
+        runner.logger.warning(note)
     runner.logger.info(starting_point(cfg))
-    runner.train()
+    with explain_dead_workers():
+        runner.train()
 
 
 if __name__ == '__main__':

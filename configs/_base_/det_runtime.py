@@ -5,8 +5,9 @@ default_hooks = dict(
     timer=dict(type='IterTimerHook'),
     logger=dict(type='LoggerHook', interval=50),
     param_scheduler=dict(type='ParamSchedulerHook'),
-    checkpoint=dict(type='CheckpointHook', interval=1, max_keep_ckpts=3),
+    checkpoint=dict(type='mmlocalmamba.AtomicCheckpointHook', interval=1, max_keep_ckpts=3),
     sampler_seed=dict(type='DistSamplerSeedHook'),
+    resume=dict(type='mmlocalmamba.ResumeHook'),
     iteration_seed=dict(type='mmlocalmamba.IterationSeedHook'),
     visualization=dict(type='DetVisualizationHook'),
 )

@@ -3,8 +3,15 @@ default_hooks = dict(
     timer=dict(type='IterTimerHook'),
     logger=dict(type='LoggerHook', interval=100),
     param_scheduler=dict(type='ParamSchedulerHook'),
-    checkpoint=dict(type='CheckpointHook', interval=1, max_keep_ckpts=3, save_best='accuracy/top1', rule='greater'),
+    checkpoint=dict(
+        type='mmlocalmamba.AtomicCheckpointHook',
+        interval=1,
+        max_keep_ckpts=3,
+        save_best='accuracy/top1',
+        rule='greater',
+    ),
     sampler_seed=dict(type='DistSamplerSeedHook'),
+    resume=dict(type='mmlocalmamba.ResumeHook'),
     iteration_seed=dict(type='mmlocalmamba.IterationSeedHook'),
     num_classes=dict(type='mmlocalmamba.NumClassesHook'),
 )

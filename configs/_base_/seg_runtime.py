@@ -5,8 +5,11 @@ default_hooks = dict(
     timer=dict(type='IterTimerHook'),
     logger=dict(type='LoggerHook', interval=50, log_metric_by_epoch=False),
     param_scheduler=dict(type='ParamSchedulerHook'),
-    checkpoint=dict(type='CheckpointHook', by_epoch=False, interval=16000, max_keep_ckpts=3, save_best='mIoU'),
+    checkpoint=dict(
+        type='mmlocalmamba.AtomicCheckpointHook', by_epoch=False, interval=16000, max_keep_ckpts=3, save_best='mIoU'
+    ),
     sampler_seed=dict(type='DistSamplerSeedHook'),
+    resume=dict(type='mmlocalmamba.ResumeHook'),
     iteration_seed=dict(type='mmlocalmamba.IterationSeedHook'),
     visualization=dict(type='SegVisualizationHook'),
 )

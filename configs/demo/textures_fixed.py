@@ -44,6 +44,8 @@ val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')
 default_scope = 'mmengine'
 default_hooks = dict(
-    logger=dict(type='LoggerHook', interval=16), checkpoint=dict(type='CheckpointHook', interval=5, max_keep_ckpts=1)
+    logger=dict(type='LoggerHook', interval=16),
+    checkpoint=dict(type='mmlocalmamba.AtomicCheckpointHook', interval=5, max_keep_ckpts=1),
+    resume=dict(type='mmlocalmamba.ResumeHook'),
 )
 randomness = dict(seed=0)

@@ -92,9 +92,15 @@ def count_model(model: nn.Module, height: int, width: int) -> list[PartCost]:
     mode: AbstractContextManager[Any] = nullcontext() if values else FakeTensorMode(allow_non_fake_inputs=True)
     try:
         with mode, torch.no_grad():
-            return _count_parts(model, torch.zeros(1, 3, height, width))
+            return _count_parts(model, torch.zeros(1, input_channels(model), height, width))
     finally:
         model.train(training)
+
+
+def input_channels(model: nn.Module) -> int:
+    """Give the channels of the images that a model takes: those of the first convolution in its backbone; else 3."""
+    backbone = getattr(model, 'backbone', model)
+    return next((module.in_channels for module in backbone.modules() if isinstance(module, nn.Conv2d)), 3)
 
 
 def total(parts: list[PartCost]) -> PartCost:

@@ -11,6 +11,8 @@ calls, in mmcv 2.1 and onedl-mmcv 2.3: results go into the output tensors they a
 from __future__ import annotations
 
 import logging
+import multiprocessing
+import os
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -24,10 +26,21 @@ from mmlocalmamba.compat.mmcv_ops import HOW_TO_GET_FULL_MMCV, MissingOperatorEr
 
 _AVERAGE = 1  # mmcv's code of pool_mode='avg'
 
-logging.getLogger('mmlocalmamba').warning(
-    "mmcv's compiled operators (mmcv._ext) are not installed: torchvision's nms and roi_align stand in for them "
-    '(MMLOCALMAMBA_MMCV_EXT=0 in the environment switches this off).'
-)
+_RANKS = ('RANK', 'SLURM_PROCID', 'OMPI_COMM_WORLD_RANK')
+"""Variables that launchers tell a process its rank by, the first that is set counts."""
+
+
+def _speaks_for_all() -> bool:
+    """Tell whether this is the first process of its job: not another rank, and no worker of a data loader."""
+    rank = next((os.environ[name] for name in _RANKS if name in os.environ), '0')
+    return rank == '0' and multiprocessing.parent_process() is None
+
+
+if _speaks_for_all():
+    logging.getLogger('mmlocalmamba').warning(
+        "mmcv's compiled operators (mmcv._ext) are not installed: torchvision's nms and roi_align stand in for them "
+        '(MMLOCALMAMBA_MMCV_EXT=0 in the environment switches this off).'
+    )
 
 
 def nms(boxes: Tensor, scores: Tensor, iou_threshold: float, offset: int) -> Tensor:

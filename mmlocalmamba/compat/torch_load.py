@@ -20,9 +20,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from mmengine.config import ConfigDict
-from mmengine.logging import HistoryBuffer
 from numpy.lib import NumpyVersion
+
+from .engine import ConfigDict, HistoryBuffer
 
 FORCE_SAFE = 'TORCH_FORCE_WEIGHTS_ONLY_LOAD'
 
@@ -121,3 +121,5 @@ def check_checkpoint(path: str | Path) -> None:
             f'If you trust who made it, set {FORCE_SAFE}=0 in the environment and run the command again. '
             f'torch says: {error}'
         ) from error
+    except (EOFError, RuntimeError) as error:  # PyTorch's format before 1.6, cut off
+        raise ValueError(f'{path} is damaged or cut off, or is no checkpoint. torch says: {error}') from error

@@ -14,6 +14,8 @@ from timm.data.auto_augment import AugmentOp, posterize
 
 from mmlocalmamba.registry import DATASETS, TRANSFORMS
 
+from .image_problems import image_problem
+
 IMAGE_SUFFIXES = ('.bmp', '.jpeg', '.jpg', '.png', '.ppm', '.tif', '.tiff', '.webp')
 
 
@@ -21,7 +23,8 @@ IMAGE_SUFFIXES = ('.bmp', '.jpeg', '.jpg', '.png', '.ppm', '.tif', '.tiff', '.we
 class ImageFolder(BaseDataset):
     """Images in one folder per class: ``<data_root>/<data_prefix>/<class>/**/*.jpg``, as ImageNet is unpacked.
 
-    Classes are the folders' names in alphabetical order. Each item is what the pipeline makes of ``img_path`` and
+    Classes are the folders' names in alphabetical order. Hidden files and folders are left out, such as the ``._*``
+    files of macOS. Each item is what the pipeline makes of ``img_path`` and
     ``gt_label``.
 
     Args:
@@ -63,7 +66,7 @@ class ImageFolder(BaseDataset):
                 f'there is no folder {self.folder} (relative paths start at {Path.cwd()}): want one folder per class '
                 'in it'
             )
-        found = sorted(entry.name for entry in self.folder.iterdir() if entry.is_dir())
+        found = class_folders(self.folder)
         if not found:
             raise ValueError(
                 f'{self.folder} has no classes: want one folder per class with its images in it, such as '
@@ -76,13 +79,18 @@ class ImageFolder(BaseDataset):
         self._metainfo['classes'] = tuple(classes)
         images = []
         for label, name in enumerate(classes):
-            files = sorted(p for p in (self.folder / name).rglob('*') if p.suffix.lower() in IMAGE_SUFFIXES)
+            files = _images(self.folder / name)
             if not files:
                 raise ValueError(
                     f'{self.folder / name} has no images: want files ending in {", ".join(IMAGE_SUFFIXES)}'
                 )
             images += [dict(img_path=str(path), gt_label=label) for path in files]
         return images
+
+
+def class_folders(folder: Path) -> list[str]:
+    """Give the names of the classes that have a folder in a folder, in the order of their labels; no hidden ones."""
+    return sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not _is_hidden(entry.name))
 
 
 @TRANSFORMS.register_module()
@@ -109,7 +117,13 @@ class TimmTransform:
         Called with ``img_path`` and ``gt_label``: ``inputs``, float32 (3, input_size, input_size), and ``labels``.
         Instead of a path, ``img`` may give the image itself: uint8 (H, W, 3), blue, green, red. Without ``gt_label``
         there are no ``labels``.
+
+    Raises:
+        OSError: When called, if the file is missing, cut off or no image. The message names it.
+        ValueError: When called, if its pixels are 32-bit or real numbers.
     """
+
+    loads_images = True  # it reads `img_path`, though its name does not say so
 
     def __init__(
         self,
@@ -146,11 +160,46 @@ class TimmTransform:
     def __call__(self, results: dict[str, Any]) -> dict[str, Any]:
         """Turn ``img_path`` or ``img``, and ``gt_label``, into ``inputs`` and ``labels``."""
         if 'img' in results:
-            inputs = self.transform(Image.fromarray(np.ascontiguousarray(results['img'][..., ::-1])))
+            image = Image.fromarray(np.ascontiguousarray(results['img'][..., ::-1]))
         else:
-            with Image.open(results['img_path']) as image:
-                inputs = self.transform(image.convert('RGB'))
+            image = read_rgb(results['img_path'])
+        inputs = self.transform(image)
         return dict(inputs=inputs, labels=results['gt_label']) if 'gt_label' in results else dict(inputs=inputs)
+
+
+def read_rgb(path: str | Path) -> Image.Image:
+    """Read an image as 8-bit RGB; of 16 bits the upper 8 are kept, as OpenCV does.
+
+    Raises:
+        OSError: If the file is missing, cut off or no image. The message names it.
+        ValueError: If its pixels are 32-bit or real numbers, whose range is not known.
+    """
+    try:
+        with Image.open(path) as image:
+            image.load()
+            if image.mode.startswith('I;16') or (image.mode == 'I' and image.format == 'PNG'):
+                image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+            elif image.mode in ('I', 'F'):
+                raise ValueError(
+                    f'{path} has {"32-bit" if image.mode == "I" else "real"} numbers as pixels: convert it to 8 or 16 '
+                    'bits, so that black is 0 and white is the largest number'
+                )
+            return image.convert('RGB')
+    except (OSError, SyntaxError) as error:
+        raise OSError(f'{path} {image_problem(path) or f"does not load: {error}"}') from error
+
+
+def _images(folder: Path) -> list[Path]:
+    """List the images in a folder and those below it."""
+    return sorted(
+        path
+        for path in folder.rglob('*')
+        if path.suffix.lower() in IMAGE_SUFFIXES and not any(map(_is_hidden, path.relative_to(folder).parts))
+    )
+
+
+def _is_hidden(name: str) -> bool:
+    return name.startswith('.')
 
 
 def _augmentations(transform: Any) -> Iterator[AugmentOp]:

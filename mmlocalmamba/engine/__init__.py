@@ -1,6 +1,12 @@
 """What goes around training: hooks, checks before it starts, and what the command line tools share."""
 
-from .hooks import IterationSeedHook, KernelTuningHook, NonFiniteHook
+from .hooks import BadSamplesHook, IterationSeedHook, KernelTuningHook, NonFiniteHook
 from .layer_decay import LayerDecayOptimWrapperConstructor
 
-__all__ = ['IterationSeedHook', 'KernelTuningHook', 'LayerDecayOptimWrapperConstructor', 'NonFiniteHook']
+__all__ = [
+    'BadSamplesHook',
+    'IterationSeedHook',
+    'KernelTuningHook',
+    'LayerDecayOptimWrapperConstructor',
+    'NonFiniteHook',
+]

@@ -12,6 +12,9 @@ from mmengine.config import Config, DictAction
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
+from .package_check import check_packages
+from .padding_check import check_padding_value
+
 
 def make_parser(description: str) -> argparse.ArgumentParser:
     """Return a parser with the arguments that training and testing share; ``config`` is the first positional."""
@@ -43,14 +46,18 @@ def load_config(args: argparse.Namespace) -> Config:
 
     Raises:
         FileNotFoundError: If there is no such config file.
+        ModuleNotFoundError: If the config needs an mm package that is not installed.
+        ValueError: If the backbone skips padding, but images are padded with other than zeros.
     """
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     if not Path(args.config).is_file():
         raise FileNotFoundError(f'there is no config file {args.config!r} (relative paths start at {Path.cwd()})')
     cfg = Config.fromfile(args.config)
+    check_packages(cfg)
     cfg.merge_from_dict(args.cfg_options)
     if 'pretrained' in args.cfg_options or 'warm_start' in cfg or 'source_directions' in cfg:
         apply_pretrained(cfg, cfg.get('pretrained'), cfg.get('warm_start', False), cfg.get('source_directions'))
+    check_padding_value(cfg)
     cfg.launcher = args.launcher
     cfg.work_dir = args.work_dir or cfg.get('work_dir') or str(Path('work_dirs') / Path(args.config).stem)
     return cfg

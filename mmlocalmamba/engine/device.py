@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
+import signal
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,6 +12,9 @@ import torch
 from mmengine.config import Config
 from mmengine.device import is_cuda_available, is_musa_available, is_npu_available
 from mmengine.logging import print_log
+
+SECONDS_TO_END = 30
+"""How long a failed process waits for the others, which may never come, before it ends without them."""
 
 
 def has_accelerator() -> bool:
@@ -76,7 +82,8 @@ def _replace_sync_bn(node: Any) -> bool:
 def start_process_group(launcher: str) -> None:
     """Let several processes find each other where there is only a CPU: MMEngine's own launchers always take a GPU.
 
-    With a GPU, or without a launcher, there is nothing to do.
+    With a GPU, MMEngine's Runner does it. Either way the group is ended when this process ends, also after an error:
+    see :func:`end_process_group`. Without a launcher, there is nothing to do.
 
     Args:
         launcher: As ``--launcher`` says.
@@ -84,9 +91,27 @@ def start_process_group(launcher: str) -> None:
     Raises:
         ValueError: If a launcher other than 'pytorch' is asked for without a GPU.
     """
-    if launcher == 'none' or has_accelerator():
+    if launcher == 'none':
         return
-    if launcher != 'pytorch':
+    if not has_accelerator() and launcher != 'pytorch':
         raise ValueError(f'--launcher {launcher} needs GPUs, and PyTorch sees none here; --launcher pytorch does not')
-    if not torch.distributed.is_initialized():
+    atexit.unregister(end_process_group)
+    atexit.register(end_process_group)
+    if not has_accelerator() and not torch.distributed.is_initialized():
         torch.distributed.init_process_group('gloo')
+
+
+def end_process_group() -> None:
+    """End the group of processes, if there is one: threads that it leaves behind can abort a process that exits.
+
+    After an error, the others may wait in an operation that this process will never join, and ending the group would
+    wait for them. Then the system ends this process after ``SECONDS_TO_END``, so that the launcher learns of it.
+    """
+    if not torch.distributed.is_initialized():
+        return
+    if getattr(sys, 'last_value', None) is not None and hasattr(signal, 'alarm'):  # an error was reported
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.alarm(SECONDS_TO_END)
+    torch.distributed.destroy_process_group()
+    if hasattr(signal, 'alarm'):
+        signal.alarm(0)

@@ -10,14 +10,8 @@ from mmengine.logging import print_log
 from mmengine.optim import DefaultOptimWrapperConstructor
 from torch import nn
 
+from mmlocalmamba.models.weight_decay import is_free_of_decay
 from mmlocalmamba.registry import OPTIM_WRAPPER_CONSTRUCTORS
-
-NO_DECAY_NAMES = ('bias', 'A_log', 'D', 'pos_embed', 'cls_token', 'cls_pos_embed', 'relative_position_bias_table')
-"""Parameters without weight decay, by the last part of their names.
-
-Those whose names end in ``_bias`` have none either, nor have those of one dimension: biases, norms, and the ``alpha``
-of a direction search. This is the one place that says so; configs name :class:`LayerDecayOptimWrapperConstructor`.
-"""
 
 BACKBONE = 'backbone.'
 
@@ -29,8 +23,8 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
     The learning rate of layer i of n is multiplied by ``layer_decay_rate ** (n - 1 - i)``; which layer a parameter
     belongs to is what the model's ``backbone.get_layer_depth(name, prefix)`` says, and everything outside the backbone
     is of the last layer. Norms, biases, position tables (Swin's too), class tokens, A_log, D and alpha have no weight
-    decay (:data:`NO_DECAY_NAMES`). Parameters that share both settings form one group; the groups are printed at DEBUG
-    level.
+    decay (:func:`mmlocalmamba.models.weight_decay.is_free_of_decay`). Parameters that share both settings form one
+    group; the groups are printed at DEBUG level.
 
     Args:
         optim_wrapper_cfg: mmengine's, with ``optimizer``; its ``lr`` and ``weight_decay`` are what is multiplied.
@@ -101,12 +95,6 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
                 level=logging.DEBUG,
             )
             params.append(group)
-
-
-def is_free_of_decay(name: str, parameter: nn.Parameter) -> bool:
-    """Tell whether weight decay leaves a parameter alone, by its name and its number of dimensions."""
-    last = name.rsplit('.', 1)[-1]
-    return parameter.ndim <= 1 or last in NO_DECAY_NAMES or last.endswith('_bias')
 
 
 def _layer_scale(model: nn.Module, name: str, rate: float) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from mmengine.dist import broadcast_object_list, is_main_process
+from mmengine.dist import all_gather_object, broadcast_object_list, is_main_process
 
 T = TypeVar('T')
 
@@ -39,3 +39,25 @@ def on_main_process(function: Callable[[], T]) -> T:
     if outcome[1] is not None:
         raise RuntimeError(f'the main process failed: {outcome[1]}')
     return outcome[0]
+
+
+def in_every_process(function: Callable[[], object]) -> None:
+    """Call a function in every process; if it fails in one, all raise, and none is left to wait for it.
+
+    Args:
+        function: Called without arguments. Where it waits for the other processes itself, it must not fail before.
+
+    Raises:
+        RuntimeError: In the processes where it did not fail; the others raise the error itself.
+    """
+    failure: Exception | None = None
+    try:
+        function()
+    except Exception as error:
+        failure = error
+    mine = None if failure is None else f'{type(failure).__name__}: {failure}'
+    problems = [problem for problem in all_gather_object(mine) if problem is not None]
+    if failure is not None:
+        raise failure
+    if problems:
+        raise RuntimeError(f'another process failed: {problems[0]}')

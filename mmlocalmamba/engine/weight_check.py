@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from mmengine.config import Config
-from mmengine.runner import find_latest_checkpoint
 
 from mmlocalmamba.compat.torch_load import check_checkpoint
+from mmlocalmamba.models.weights.damage import damage
 
 from .data_check import path_problem
 
@@ -45,7 +45,7 @@ def check_weights(cfg: Config) -> None:
 
     Raises:
         FileNotFoundError: If a local checkpoint is missing. The message names its config key.
-        ValueError: If it holds objects that are refused for safety.
+        ValueError: If it is damaged, or holds objects that are refused for safety.
     """
     if cfg.get('load_from'):
         check_file('load_from', cfg.load_from)
@@ -63,7 +63,7 @@ def check_file(key: str, checkpoint: str) -> None:
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If it holds objects that are refused for safety.
+        ValueError: If it is damaged, or holds objects that are refused for safety.
     """
     if '://' in checkpoint:
         return
@@ -72,17 +72,17 @@ def check_file(key: str, checkpoint: str) -> None:
             f'{key} = {checkpoint}: there is no such file. {path_problem(Path(checkpoint)) or "It is a folder."} '
             f'(Relative paths start at {Path.cwd()}.)'
         )
+    problem = damage(checkpoint)
+    if problem is not None:
+        raise ValueError(f'{key} = {checkpoint}: the file is damaged, {problem}. Copy or download it again')
     check_checkpoint(checkpoint)
 
 
 def starting_point(cfg: Config) -> str:
     """Return the sentence about the weights that training starts from, for the log."""
-    if cfg.get('resume'):
-        checkpoint = cfg.get('load_from') or find_latest_checkpoint(cfg.work_dir)
-        if checkpoint:
-            return f'Training resumes from {checkpoint}.'
-        return f'There is no checkpoint in {cfg.work_dir} to resume from. {_first_weights(cfg)}'
     if cfg.get('load_from'):
+        if cfg.get('resume'):
+            return f'Training resumes from {cfg.load_from}.'
         return f'The model starts from {cfg.load_from}: how many of its tensors are loaded is said below.'
     return _first_weights(cfg)
 

@@ -1,11 +1,20 @@
-"""Models: importing this registers them."""
+"""Models: importing this registers them. All but the classifier can be imported without any mm package."""
+
+from typing import Any
+
+from mmlocalmamba.compat.engine import HAS_MMENGINE
 
 from .backbones import ConvNeXt, LocalVim, LocalVMamba, Vim, VMamba
-from .classifiers import ClassificationHead, ImageClassifier
+from .classifiers import ClassificationHead
 from .layers.norm import LN2d
 from .necks import SimpleFPN
+from .variants import VARIANTS, build_backbone
+
+if HAS_MMENGINE:
+    from .classifiers import ImageClassifier
 
 __all__ = [
+    'VARIANTS',
     'ClassificationHead',
     'ConvNeXt',
     'ImageClassifier',
@@ -15,4 +24,13 @@ __all__ = [
     'SimpleFPN',
     'VMamba',
     'Vim',
+    'build_backbone',
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name in __all__:  # what MMEngine's absence has left out
+        from mmlocalmamba.compat.without_mmengine import HOW_TO_GET_MM
+
+        raise ModuleNotFoundError(f'mmlocalmamba.models.{name} is built on MMEngine, which is missing: {HOW_TO_GET_MM}')
+    raise AttributeError(f'module {__name__!r} has no attribute {name!r}')

@@ -67,7 +67,8 @@ class DirectionSearchHook(Hook):
             f'{sampled} per step'
         )
         self._written = on_main_process(partial(_forget_after, Path(runner.work_dir) / LOG_NAME, runner.iter))
-        self._write(runner)
+        if runner.iter % self.interval == 0:  # a resumed run has no more records than one without a stop
+            self._write(runner)
 
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: object = None, outputs: object = None

@@ -396,6 +396,43 @@ def test_says_so_once() -> None:
     assert done.stderr.count('stand in for them') == 1
 
 
+@pytest.mark.parametrize('variable', ['RANK', 'SLURM_PROCID', 'OMPI_COMM_WORLD_RANK'])
+def test_only_the_first_of_several_processes_says_so(variable) -> None:
+    said = {}
+    for rank in ('0', '1'):
+        done = subprocess.run(
+            [sys.executable, '-c', 'import mmlocalmamba, mmcv.ops'],
+            env={**os.environ, variable: rank},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        said[rank] = done.stderr.count('stand in for them')
+    assert said == {'0': 1, '1': 0}
+
+
+WORKERS = """
+import multiprocessing
+from concurrent.futures import ProcessPoolExecutor
+
+def count(index):
+    import mmlocalmamba, mmcv.ops
+    return index
+
+if __name__ == '__main__':
+    import mmlocalmamba, mmcv.ops
+    with ProcessPoolExecutor(2, multiprocessing.get_context('spawn')) as pool:
+        print(*pool.map(count, range(2)))
+"""
+
+
+def test_workers_of_a_data_loader_do_not_say_so_again(tmp_path) -> None:
+    (tmp_path / 'program.py').write_text(WORKERS)
+    done = subprocess.run([sys.executable, 'program.py'], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ['0', '1']
+    assert done.stderr.count('stand in for them') == 1
+
+
 def test_import_after_mmdet_warns(caplog, monkeypatch) -> None:
     monkeypatch.setitem(sys.modules, 'mmdet.structures', object())
     monkeypatch.delitem(sys.modules, 'mmcv._ext', raising=False)

@@ -4,7 +4,7 @@ import torch
 from PIL import Image
 
 from mmlocalmamba.datasets import ImageFolder, TimmTransform
-from mmlocalmamba.datasets.image_folder import _augmentations
+from mmlocalmamba.datasets.image_folder import _augmentations, read_rgb
 
 PIPELINE = [dict(type='mmlocalmamba.TimmTransform', input_size=16, is_training=False)]
 
@@ -96,3 +96,42 @@ def test_the_strongest_posterizing_is_survived(tmp_path, policy):
 def test_unknown_arguments_are_refused():
     with pytest.raises(TypeError, match='auto_augmentation'):
         TimmTransform(16, True, auto_augmentation='rand-m9')
+
+
+def test_hidden_files_and_folders_are_left_out(tmp_path):
+    write(tmp_path / 'cat', count=1)
+    write(tmp_path / 'cat/.thumbnails')
+    write(tmp_path / '.cache')
+    (tmp_path / 'cat/._0.JPEG').write_bytes(b'what macOS writes beside files')
+    dataset = ImageFolder(tmp_path, pipeline=PIPELINE)
+    assert dataset.metainfo['classes'] == ('cat',)
+    assert len(dataset) == 1
+
+
+@pytest.mark.parametrize('suffix', ['png', 'tif'])
+def test_16_bits_are_scaled_to_8(tmp_path, suffix):
+    values = np.array([[0, 255, 256, 40000, 65535]], np.uint16)
+    Image.fromarray(values).save(tmp_path / f'image.{suffix}')
+    image = np.asarray(read_rgb(tmp_path / f'image.{suffix}'))
+    assert image[0, :, 0].tolist() == [0, 0, 1, 156, 255]
+    assert (image == image[..., :1]).all()
+
+
+@pytest.mark.parametrize(('dtype', 'what'), [(np.float32, 'real numbers'), (np.int32, '32-bit numbers')])
+def test_pixels_without_a_known_range_are_refused(tmp_path, dtype, what):
+    Image.fromarray(np.ones((4, 4), dtype)).save(tmp_path / 'image.tif')
+    with pytest.raises(ValueError, match=rf'image\.tif has {what} as pixels: convert it'):
+        read_rgb(tmp_path / 'image.tif')
+
+
+def test_a_truncated_image_is_named(tmp_path):
+    write(tmp_path, count=1)
+    path = tmp_path / '0.JPEG'
+    path.write_bytes(path.read_bytes()[:400])
+    with pytest.raises(OSError, match=r'0\.JPEG is cut off or damaged: '):
+        TimmTransform(16, is_training=False)(dict(img_path=str(path), gt_label=0))
+
+
+def test_a_missing_image_is_named(tmp_path):
+    with pytest.raises(OSError, match=r'1\.jpg is not there'):
+        read_rgb(tmp_path / '1.jpg')

@@ -1,7 +1,6 @@
 """Two processes on the CPU do what one does. They run once, all scenarios in turn; the tests look at the results."""
 
 import os
-import socket
 import subprocess
 import sys
 from itertools import product
@@ -11,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 
+from .ports import free_port
 from .scenarios import MAX_NORM, SCENARIOS
 from .small_runs import BACKBONES, write_data, write_detector
 
@@ -70,12 +70,6 @@ def single(data, tmp_path_factory):
         return results[name]
 
     return get
-
-
-def free_port() -> int:
-    with socket.socket() as server:
-        server.bind(('127.0.0.1', 0))
-        return server.getsockname()[1]
 
 
 def largest(differences: dict[str, torch.Tensor]) -> tuple[float, str]:

@@ -7,8 +7,8 @@ from mmengine.optim import build_optim_wrapper
 from torch import nn
 
 import mmlocalmamba  # noqa: F401
-from mmlocalmamba.engine.layer_decay import is_free_of_decay
 from mmlocalmamba.models import LocalVim, LocalVMamba
+from mmlocalmamba.models.weight_decay import is_free_of_decay
 
 RATE = 0.5
 

@@ -126,7 +126,10 @@ def test_both_families_at_once_are_fatal(tool, capsys, monkeypatch) -> None:
     assert 'they overwrite each other: pip uninstall -y onedl-mmdetection mmdet' in capsys.readouterr().out
 
 
-@pytest.mark.parametrize(('module', 'remedy'), [('cv2', 'opencv-python-headless'), ('torch', 'pip install torch')])
+@pytest.mark.parametrize(
+    ('module', 'remedy'),
+    [('cv2', 'opencv-python-headless'), ('torch', 'pip install torch'), ('timm', 'pip install --force-reinstall timm')],
+)
 def test_what_cannot_be_imported_is_fatal(tool, capsys, monkeypatch, module: str, remedy: str) -> None:
     doctor = tool('doctor')
     monkeypatch.setitem(sys.modules, module, None)
@@ -134,6 +137,17 @@ def test_what_cannot_be_imported_is_fatal(tool, capsys, monkeypatch, module: str
     assert doctor.main() == 1
 
     assert remedy in capsys.readouterr().out
+
+
+def test_a_missing_dependency_is_fatal_and_has_a_remedy(tool, capsys, monkeypatch) -> None:
+    doctor = tool('doctor')
+    monkeypatch.setattr(doctor, 'installed', lambda name, real=doctor.installed: None if name == 'timm' else real(name))
+
+    assert doctor.main() == 1
+
+    report = capsys.readouterr().out
+    assert '! timm' in report
+    assert '-> pip install timm' in report
 
 
 def test_runs_as_a_command(repo_dir) -> None:

@@ -19,18 +19,14 @@ from typing import Any
 
 import torch
 from matplotlib.figure import Figure
-from mmengine.config import Config
 
-from mmlocalmamba.analysis.comparison import Row, Setup, compare, papers_metrics, read_configs
+from mmlocalmamba.analysis.comparison import Row, Setup, compare, read_configs
+from mmlocalmamba.analysis.evaluation import evaluate
 from mmlocalmamba.analysis.flops import default_shape
 from mmlocalmamba.analysis.plot_comparison import plot_comparison
 from mmlocalmamba.analysis.text_table import align
 from mmlocalmamba.compat.torch_load import refuse_unsafe_checkpoints
 from mmlocalmamba.engine.allocator import keep_freed_memory
-from mmlocalmamba.engine.cli import build_runner
-from mmlocalmamba.engine.data_check import check_data
-from mmlocalmamba.engine.device import fit_launcher
-from mmlocalmamba.engine.hooks import LoadedWeightsHook
 from mmlocalmamba.engine.weight_check import check_file
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -99,17 +95,6 @@ def find_config(name: str) -> Path:
     """Return the path of a config of :data:`TABLES`: ours, or among the baselines."""
     ours, baseline = ROOT / 'configs' / f'{name}.py', ROOT / 'configs/baselines' / f'{name}.py'
     return ours if ours.is_file() else baseline
-
-
-def evaluate(cfg: Config, checkpoint: str, work_dir: str) -> dict[str, float]:
-    """Evaluate a checkpoint on the config's test data; returns metrics as papers name them."""
-    check_data(cfg, ['test'])
-    cfg.load_from, cfg.resume, cfg.launcher = checkpoint, False, 'none'
-    cfg.work_dir = str(Path(work_dir) / Path(cfg.filename).stem)
-    fit_launcher(cfg)
-    runner = build_runner(cfg)
-    runner.register_hook(LoadedWeightsHook(complete=True))
-    return papers_metrics(runner.test())
 
 
 def to_text(rows: Sequence[Row]) -> str:

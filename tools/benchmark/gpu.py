@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 
-from without_mm import stand_in
+from without_timm import stand_in
 
 MISSING = stand_in()  # before anything imports the backbones
 

@@ -1,9 +1,21 @@
 """Hooks for MMEngine's Runner."""
 
+from .atomic_checkpoint import AtomicCheckpointHook
+from .bad_samples import BadSamplesHook
 from .iteration_seed import IterationSeedHook
 from .kernel_tuning import KernelTuningHook
 from .loaded_weights import LoadedWeightsHook
 from .non_finite import NonFiniteHook
 from .num_classes import NumClassesHook
+from .resume import ResumeHook
 
-__all__ = ['IterationSeedHook', 'KernelTuningHook', 'LoadedWeightsHook', 'NonFiniteHook', 'NumClassesHook']
+__all__ = [
+    'AtomicCheckpointHook',
+    'BadSamplesHook',
+    'IterationSeedHook',
+    'KernelTuningHook',
+    'LoadedWeightsHook',
+    'NonFiniteHook',
+    'NumClassesHook',
+    'ResumeHook',
+]

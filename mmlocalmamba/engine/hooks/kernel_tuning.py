@@ -54,7 +54,7 @@ class KernelTuningHook(Hook):
         """Run forward and backward at every size, and leave no gradient."""
         parameters = [parameter for parameter in backbone.parameters() if parameter.requires_grad]
         for size in self.sizes:
-            image = torch.randn(self.batch_size, backbone.patch_embed.proj.in_channels, *size, device=device)
+            image = torch.randn(self.batch_size, backbone.in_channels, *size, device=device)
             outputs = backbone(image)
             if parameters:
                 grads = [torch.ones_like(output) for output in outputs]

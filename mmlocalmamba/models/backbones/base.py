@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import logging
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
-from mmengine.model import BaseModule, PretrainedInit, initialize
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from typing_extensions import Self
 
+from mmlocalmamba.compat.engine import BaseModule, PretrainedInit, initialize
+
+from ..layers.overlapping_patch import ConvStem
+from ..layers.patch import PatchEmbed
 from ..weights.fitting import fit_state_dict
 from ..weights.loading import load_backbone
 from .arch import check_range, drop_path_rates, resolve_directions, resolve_out_indices
+from .padding import check_padding, maps_without_padding
 
 _PRETRAINED_KEYS = {'type', 'checkpoint', 'prefix', 'map_location', 'warm_start', 'source_directions'}
 
@@ -26,9 +31,10 @@ class ScanBackbone(BaseModule):
     Units after the last output are not built.
 
     Every way of loading weights ends up in this class's hook: ``init_cfg=dict(type='Pretrained', ...)``, MMEngine's
-    ``load_from`` and ``resume``, and ``load_state_dict``. The hook renames published tensors and resizes position
-    tables. It raises an error that names each tensor that is missing, unexpected or of another shape, even where the
-    caller is not strict. See :func:`mmlocalmamba.models.weights.fitting.fit_tensors`.
+    ``load_from`` and ``resume``, and ``load_state_dict``. The hook renames published tensors, resizes position tables
+    and adapts weights of RGB images to other channels. It raises an error that names each tensor that is missing,
+    unexpected or of another shape, even where the caller is not strict. See
+    :func:`mmlocalmamba.models.weights.fitting.fit_tensors`.
 
     Args:
         depths: Number of blocks in each unit.
@@ -38,6 +44,7 @@ class ScanBackbone(BaseModule):
         frozen_stages: -1 trains everything, 0 freezes the embeddings, i the first i units too.
         with_cp: Recompute activations in the backward to save memory.
         init_cfg: mmengine's.
+        padding: What becomes of a batch's padding: ``'scan'`` or ``'skip'``.
 
     Attributes:
         out_indices: Units to output, none of them negative.
@@ -54,6 +61,8 @@ class ScanBackbone(BaseModule):
     unit: ClassVar[str]
     """What ``out_indices`` counts, for messages: 'stages' or 'blocks'."""
 
+    patch_embed: PatchEmbed | ConvStem
+
     def __init__(
         self,
         depths: Sequence[int],
@@ -63,15 +72,44 @@ class ScanBackbone(BaseModule):
         frozen_stages: int,
         with_cp: bool,
         init_cfg: dict[str, Any] | None,
+        padding: str,
     ) -> None:
         super().__init__(init_cfg)
         self.out_indices = resolve_out_indices(out_indices, len(depths), self.unit)
         check_range('drop_path_rate', drop_path_rate, 0, 1)
         check_range('frozen_stages', frozen_stages, -1, len(depths))
+        check_padding(padding)
         built = sum(depths[: max(self.out_indices) + 1])
         self.directions = resolve_directions(directions, sum(depths))[:built]
         self.drop_path_rates = drop_path_rates(drop_path_rate, sum(depths))
-        self.frozen_stages, self.with_cp = frozen_stages, with_cp
+        self.frozen_stages, self.with_cp, self.padding = frozen_stages, with_cp, padding
+
+    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
+        """Compute the chosen maps of images (B, in_channels, H, W), with or without their padding."""
+        self._check_initialised()
+        if self.padding == 'scan':
+            return self.compute_maps(image)
+        strides = [self.stride_of(i) for i in self.out_indices]
+        return maps_without_padding(self.compute_maps, image, strides, smallest=self.stride_of(0))
+
+    @abstractmethod
+    def compute_maps(self, image: Tensor, indices: Sequence[int] | None = None) -> tuple[Tensor, ...]:
+        """Compute maps of images (B, in_channels, H, W), all of each image.
+
+        Args:
+            image: The images.
+            indices: Units to output, none of them negative; they need norms of their own if there are any.
+                Default: ``out_indices``.
+        """
+
+    @abstractmethod
+    def stride_of(self, index: int) -> int:
+        """Tell the pixels per position of a unit's output; those of the first one are the side of a patch."""
+
+    @property
+    def in_channels(self) -> int:
+        """Channels of the images that the backbone takes."""
+        return self.patch_embed.in_channels
 
     def add_output_norms(self, widths: Sequence[int], out_norm: bool) -> None:
         """Give each output a LayerNorm of its own, at first the identity transform of it, or none.
@@ -118,6 +156,18 @@ class ScanBackbone(BaseModule):
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         fit_state_dict(self, state_dict, prefix)
         super()._load_from_state_dict(state_dict, prefix, *args)
+        self.is_init = True
+
+    def _check_initialised(self) -> None:
+        """Warn, once, if the weights that ``init_cfg`` names were never asked for."""
+        if self.init_cfg and not self.is_init:
+            self.is_init = True
+            logging.getLogger('mmlocalmamba').warning(
+                '%s was built with init_cfg=%r and is used with random weights: call init_weights() first, as '
+                "MMEngine's Runner does, or load a checkpoint",
+                type(self).__name__,
+                self.init_cfg,
+            )
 
     @staticmethod
     @abstractmethod

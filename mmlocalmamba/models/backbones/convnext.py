@@ -6,15 +6,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import timm
-from mmengine.logging import print_log
-from mmengine.model import BaseModule
 from timm.models.convnext import checkpoint_filter_fn
 from torch import Tensor
 
+from mmlocalmamba.compat.engine import BaseModule, print_log
 from mmlocalmamba.registry import MODELS
 
 from ..layers.norm import LN2d
 from ..weights.files import read_state_dict
+from ..weights.input_channels import fit_input_channels
 from ..weights.loading import select_backbone
 from .arch import resolve_out_indices
 
@@ -27,6 +27,7 @@ class ConvNeXt(BaseModule):
 
     Args:
         arch: ``'tiny'``, ``'small'`` or ``'base'``.
+        in_channels: Channels of the image. Weights of RGB images are adapted to it, however they are loaded.
         out_indices: Stages to output, of 0 to 3 at strides 4, 8, 16 and 32. Stages after the last one are not built.
         drop_path_rate: Stochastic depth rate of the last block; rises linearly from 0.
         init_cfg: None, or ``dict(type='Pretrained', checkpoint=<file or URL>)``. It takes the authors' ImageNet files,
@@ -48,6 +49,7 @@ class ConvNeXt(BaseModule):
     def __init__(
         self,
         arch: str = 'tiny',
+        in_channels: int = 3,
         out_indices: Sequence[int] = (0, 1, 2, 3),
         drop_path_rate: float = 0.0,
         init_cfg: dict[str, Any] | None = None,
@@ -55,7 +57,7 @@ class ConvNeXt(BaseModule):
         super().__init__(init_cfg)
         if arch not in ARCHS:
             raise ValueError(f'arch={arch!r} is unknown: choose one of {sorted(ARCHS)}')
-        whole = timm.create_model(f'convnext_{arch}', drop_path_rate=drop_path_rate)
+        whole = timm.create_model(f'convnext_{arch}', in_chans=in_channels, drop_path_rate=drop_path_rate)
         self.out_indices = resolve_out_indices(out_indices, len(whole.stages), 'stages')
         self.stem = whole.stem
         self.stages = whole.stages[: max(self.out_indices) + 1]
@@ -64,7 +66,7 @@ class ConvNeXt(BaseModule):
             self.add_module(f'norm{i}', LN2d(width))
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        """Give the maps of the chosen stages of images (B, 3, H, W)."""
+        """Give the maps of the chosen stages of images (B, in_channels, H, W)."""
         maps = []
         x = self.stem(x)
         for i, stage in enumerate(self.stages):
@@ -92,6 +94,8 @@ class ConvNeXt(BaseModule):
         if 'downsample_layers.0.0.weight' in tensors:
             tensors = checkpoint_filter_fn(tensors, self)
         own = self.state_dict()
+        tensors = dict(tensors)
+        notes = fit_input_channels(tensors, own, 'ConvNeXt', source)
         later = tuple(f'stages.{i}.' for i in range(len(self.stages), 4))
         taken = {name: value for name, value in tensors.items() if not name.startswith(('head.', *later))}
         faults = {
@@ -103,4 +107,13 @@ class ConvNeXt(BaseModule):
             text = '; '.join(f'{kind}: {", ".join(names)}' for kind, names in faults.items() if names)
             raise ValueError(f'{source} does not fit this ConvNeXt. {text}')
         self.load_state_dict({**own, **taken})
-        print_log(f'{len(taken)}/{len(own)} backbone tensors loaded from {source}', logger='current')
+        message = f'{len(taken)}/{len(own)} backbone tensors loaded from {source}'
+        print_log(message + (f' ({"; ".join(notes)})' if notes else ''), logger='current')
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        given = {name.removeprefix(prefix): value for name, value in state_dict.items() if name.startswith(prefix)}
+        notes = fit_input_channels(given, self.state_dict(), 'ConvNeXt', 'the checkpoint')
+        state_dict.update({prefix + name: value for name, value in given.items()})
+        if notes:
+            print_log(f'Loading the ConvNeXt: {"; ".join(notes)}', logger='current')
+        super()._load_from_state_dict(state_dict, prefix, *args)

@@ -8,6 +8,8 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
+from ..layers.overlapping_patch import ConvStem
+from ..layers.patch import PatchEmbed
 from .base import ScanBackbone, run_block
 
 PATCH_SIZE = 4
@@ -47,6 +49,7 @@ class HierarchicalBackbone(ScanBackbone):
         frozen_stages: -1 trains everything, 0 freezes the patch embedding, i freezes the first i stages too.
         with_cp: Recompute activations in the backward to save memory.
         init_cfg: mmengine's.
+        padding: What becomes of a batch's padding: ``'scan'`` or ``'skip'``.
 
     Attributes:
         dims: Channels of the stages that are built.
@@ -68,17 +71,18 @@ class HierarchicalBackbone(ScanBackbone):
         frozen_stages: int,
         with_cp: bool,
         init_cfg: dict[str, Any] | None,
+        padding: str,
     ) -> None:
         dims, depths = tuple(dims), tuple(depths)
         if len(dims) != len(depths):
             raise ValueError(f'dims={dims} and depths={depths} must have one number per stage each')
-        super().__init__(depths, directions, out_indices, drop_path_rate, frozen_stages, with_cp, init_cfg)
+        super().__init__(depths, directions, out_indices, drop_path_rate, frozen_stages, with_cp, init_cfg, padding)
         stages = max(self.out_indices) + 1
         self.dims, self.depths = dims[:stages], depths[:stages]
 
     def build(
         self,
-        patch_embed: nn.Module,
+        patch_embed: PatchEmbed | ConvStem,
         make_block: Callable[[int, Sequence[str], float], nn.Module],
         make_downsample: Callable[[int, int], nn.Module],
         out_norm: bool,
@@ -100,17 +104,22 @@ class HierarchicalBackbone(ScanBackbone):
             self.stages.append(Stage(blocks, downsample, self.with_cp))
         self.add_output_norms(self.dims, out_norm)
 
-    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
-        """Compute the maps of the chosen stages of images (B, in_channels, H, W)."""
+    def compute_maps(self, image: Tensor, indices: Sequence[int] | None = None) -> tuple[Tensor, ...]:
+        """Compute the maps of stages, by default the chosen ones, of images (B, in_channels, H, W), all of each."""
+        indices = self.out_indices if indices is None else indices
         x = self.patch_embed(image)
         outputs = []
         for i, stage in enumerate(self.stages):
             x = stage(x)
-            if i in self.out_indices:
+            if i in indices:
                 outputs.append(self.output_norm(i)(x).permute(0, 3, 1, 2).contiguous())
             if isinstance(stage.downsample, nn.Module):
                 x = stage.downsample(x)
         return tuple(outputs)
+
+    def stride_of(self, index: int) -> int:
+        """Tell the pixels per position of a stage's output."""
+        return PATCH_SIZE * 2**index
 
     def frozen_parts(self) -> Iterable[nn.Module]:
         """Give the patch embedding, the first ``frozen_stages`` stages, and the norms of their outputs."""

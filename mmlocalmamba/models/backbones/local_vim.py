@@ -32,7 +32,7 @@ class LocalVim(PlainBackbone):
         img_size: Side in pixels of the square image that the position tables are made for. Any other size works too:
             tables are resized bicubically.
         patch_size: Side of a patch in pixels.
-        in_channels: Channels of the image.
+        in_channels: Channels of the image. Weights of RGB images are adapted to it, however they are loaded.
         out_indices: Blocks to output; all at stride ``patch_size``. Negative ones count from the end. Blocks after
             the last one are not built.
         drop_path_rate: Stochastic depth rate of the last block; rises linearly from 0.
@@ -57,6 +57,9 @@ class LocalVim(PlainBackbone):
         init_cfg: mmengine's. ``dict(type='Pretrained', checkpoint=<file or URL>)`` takes the published ImageNet files
             and our own checkpoints. However weights are loaded, position tables are resized and every tensor is
             accounted for.
+        padding: What becomes of the zeros that a batch's images are padded with. ``'scan'``: they are scanned like any
+            pixels. ``'skip'``: each image is computed without them, so that its maps depend neither on its neighbours
+            in the batch nor on how far it is padded; outside the image they are 0. See docs/padding.md.
 
     Returns:
         ``forward(image)`` gives a tuple of maps, (B, embed_dim, ceil(H / patch_size), ceil(W / patch_size)) each.
@@ -113,6 +116,7 @@ class LocalVim(PlainBackbone):
         with_cp: bool = False,
         init: str = 'published',
         init_cfg: dict[str, Any] | None = None,
+        padding: str = 'scan',
     ) -> None:
         sizes = resolve_arch(arch, self.arch_zoo, ('embed_dim', 'depth', 'directions'), 'LocalVim')
         _check_choices(rope, middle_cls_token, init)
@@ -131,6 +135,7 @@ class LocalVim(PlainBackbone):
             frozen_stages,
             with_cp,
             init_cfg,
+            padding,
         )
         self.rope = Rotary2d(dim, self.grid) if rope else None
         make_mixer = partial(

@@ -28,7 +28,7 @@ class LocalVMamba(HierarchicalBackbone):
         arch: ``'micro'`` (for demos and tests), ``'tiny'``, ``'small'``, or a dict with ``dims`` (channels of each
             stage), ``depths`` (blocks of each stage) and ``directions`` (one list of names per block, or the path of a
             JSON file that holds them).
-        in_channels: Channels of the image.
+        in_channels: Channels of the image. Weights of RGB images are adapted to it, however they are loaded.
         out_indices: Stages to output, of 0 to 3 at strides 4, 8, 16 and 32. Stages after the last one are not built.
         drop_path_rate: Stochastic depth rate of the last block; rises linearly from 0.
         d_state: States N per channel.
@@ -44,6 +44,9 @@ class LocalVMamba(HierarchicalBackbone):
             and our own checkpoints. However weights are loaded, every tensor is accounted for. With ``warm_start=True``
             in it, weights of VMamba or of a deeper LocalVMamba are taken too: see
             :func:`mmlocalmamba.models.weights.warm_start.warm_start_tensors`.
+        padding: What becomes of the zeros that a batch's images are padded with. ``'scan'``: they are scanned like any
+            pixels. ``'skip'``: each image is computed without them, so that its maps depend neither on its neighbours
+            in the batch nor on how far it is padded; outside the image they are 0. See docs/padding.md.
 
     Returns:
         ``forward(image)`` gives a tuple of NCHW maps, (B, dims[i], ceil(H / stride), ceil(W / stride)).
@@ -93,6 +96,7 @@ class LocalVMamba(HierarchicalBackbone):
         frozen_stages: int = -1,
         with_cp: bool = False,
         init_cfg: dict[str, Any] | None = None,
+        padding: str = 'scan',
     ) -> None:
         sizes = resolve_arch(arch, self.arch_zoo, ('dims', 'depths', 'directions'), 'LocalVMamba')
         super().__init__(
@@ -104,6 +108,7 @@ class LocalVMamba(HierarchicalBackbone):
             frozen_stages,
             with_cp,
             init_cfg,
+            padding,
         )
         make_mixer = partial(
             SS2D, d_state=d_state, ssm_ratio=ssm_ratio, spatial_attn=spatial_attn, attn=attn, search=search

@@ -36,6 +36,7 @@ class PlainBackbone(ScanBackbone):
         frozen_stages: -1 trains everything, 0 freezes the patch and position embeddings, i the first i blocks too.
         with_cp: Recompute activations in the backward to save memory.
         init_cfg: mmengine's.
+        padding: What becomes of a batch's padding: ``'scan'`` or ``'skip'``.
 
     Attributes:
         grid: Side in patches of the grid that the position tables are made for.
@@ -46,6 +47,7 @@ class PlainBackbone(ScanBackbone):
     """
 
     unit: ClassVar[str] = 'blocks'
+    patch_embed: PatchEmbed
 
     def __init__(
         self,
@@ -62,8 +64,11 @@ class PlainBackbone(ScanBackbone):
         frozen_stages: int,
         with_cp: bool,
         init_cfg: dict[str, Any] | None,
+        padding: str,
     ) -> None:
-        super().__init__((1,) * depth, directions, out_indices, drop_path_rate, frozen_stages, with_cp, init_cfg)
+        super().__init__(
+            (1,) * depth, directions, out_indices, drop_path_rate, frozen_stages, with_cp, init_cfg, padding
+        )
         if out_type not in OUT_TYPES:
             raise ValueError(f'out_type={out_type!r} is unknown: choose one of {OUT_TYPES}')
         if out_type == 'cls_token' and not cls_token:
@@ -115,8 +120,9 @@ class PlainBackbone(ScanBackbone):
         """Give the rotary embedding's tables for a map of that size, (h*w, C) each, if there is one."""
         return None
 
-    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
-        """Compute the maps of the chosen blocks of images (B, in_channels, H, W)."""
+    def compute_maps(self, image: Tensor, indices: Sequence[int] | None = None) -> tuple[Tensor, ...]:
+        """Compute the maps of blocks, by default the chosen ones, of images (B, in_channels, H, W), all of each."""
+        indices = self.out_indices if indices is None else indices
         x = self.patch_embed(image)
         height, width = x.shape[1:3]
         hidden = self._embed_positions(x.flatten(1, 2), (height, width))
@@ -126,9 +132,13 @@ class PlainBackbone(ScanBackbone):
         for i, layer in enumerate(self.layers):
             scanned = self.scanned_as(height, width)
             hidden, residual = run_block(layer, hidden, residual, *scanned, tables, with_cp=self.with_cp)
-            if i in self.out_indices:
+            if i in indices:
                 outputs.append(self._output(i, hidden, residual, (height, width)))
         return tuple(outputs)
+
+    def stride_of(self, index: int) -> int:
+        """Tell the pixels per position of a block's output."""
+        return self.patch_embed.patch_size
 
     def _embed_positions(self, x: Tensor, size: tuple[int, int]) -> Tensor:
         x = x + resize_table(self.pos_embed, (self.grid, self.grid), size)

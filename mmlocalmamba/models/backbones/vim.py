@@ -29,7 +29,7 @@ class Vim(PlainBackbone):
         img_size: Side in pixels of the square image that the position table is made for. Any other size works too: the
             table is resized bicubically.
         patch_size: Side of a patch in pixels.
-        in_channels: Channels of the image.
+        in_channels: Channels of the image. Weights of RGB images are adapted to it, however they are loaded.
         out_indices: Blocks to output; all at stride ``patch_size``. Negative ones count from the end. Blocks after the
             last one are not built.
         drop_path_rate: Stochastic depth rate of the last block; rises linearly from 0.
@@ -43,6 +43,9 @@ class Vim(PlainBackbone):
         init_cfg: mmengine's. ``dict(type='Pretrained', checkpoint=<file or URL>)`` takes the published ImageNet files
             and our own checkpoints. However weights are loaded, position tables are resized and every tensor is
             accounted for.
+        padding: What becomes of the zeros that a batch's images are padded with. ``'scan'``: they are scanned like any
+            pixels. ``'skip'``: each image is computed without them, so that its maps depend neither on its neighbours
+            in the batch nor on how far it is padded; outside the image they are 0. See docs/padding.md.
 
     Returns:
         ``forward(image)`` gives a tuple of maps, (B, embed_dim, ceil(H / patch_size), ceil(W / patch_size)) each.
@@ -79,6 +82,7 @@ class Vim(PlainBackbone):
         frozen_stages: int = -1,
         with_cp: bool = False,
         init_cfg: dict[str, Any] | None = None,
+        padding: str = 'scan',
     ) -> None:
         sizes = resolve_arch(arch, self.arch_zoo, ('embed_dim', 'depth'), 'Vim')
         dim, depth = sizes['embed_dim'], sizes['depth']
@@ -96,6 +100,7 @@ class Vim(PlainBackbone):
             frozen_stages,
             with_cp,
             init_cfg,
+            padding,
         )
         self.build(lambda _: BidirectionalMixer(dim, d_state, ssm_ratio), out_norm)
         self._init_as_published()

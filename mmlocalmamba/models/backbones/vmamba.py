@@ -35,7 +35,7 @@ class Kind(NamedTuple):
     gate: bool
     d_state: int
     mlp_ratio: float
-    patch_embed: Callable[[int, int], nn.Module]
+    patch_embed: Callable[[int, int], PatchEmbed | ConvStem]
     downsample: Callable[[int, int], nn.Module]
 
 
@@ -66,7 +66,7 @@ class VMamba(HierarchicalBackbone):
             ``'v2'``), ``ssm_ratio`` (ratio of the mixers' inner width to the channels) and perhaps ``directions``.
         directions: Names of each block's directions, one list per block, or the path of a JSON file that holds them.
             Default: those of ``arch``, else h, v, h_flip and v_flip in every block.
-        in_channels: Channels of the image.
+        in_channels: Channels of the image. Weights of RGB images are adapted to it, however they are loaded.
         out_indices: Stages to output, of 0 to 3 at strides 4, 8, 16 and 32. Stages after the last one are not built.
         drop_path_rate: Stochastic depth rate of the last block; rises linearly from 0.
         d_state: States N per channel. Default: 16 (vanilla) or 1 (v2).
@@ -81,6 +81,9 @@ class VMamba(HierarchicalBackbone):
             and our own checkpoints. However weights are loaded, every tensor is accounted for. With ``warm_start=True``
             in it, weights of other directions, without SCAttn or of a deeper model are taken too: see
             :func:`mmlocalmamba.models.weights.warm_start.warm_start_tensors`.
+        padding: What becomes of the zeros that a batch's images are padded with. ``'scan'``: they are scanned like any
+            pixels. ``'skip'``: each image is computed without them, so that its maps depend neither on its neighbours
+            in the batch nor on how far it is padded; outside the image they are 0. See docs/padding.md.
 
     Returns:
         ``forward(image)`` gives a tuple of NCHW maps, (B, dims[i], ceil(H / stride), ceil(W / stride)).
@@ -124,6 +127,7 @@ class VMamba(HierarchicalBackbone):
         frozen_stages: int = -1,
         with_cp: bool = False,
         init_cfg: dict[str, Any] | None = None,
+        padding: str = 'scan',
     ) -> None:
         sizes = resolve_arch(arch, self.arch_zoo, ('dims', 'depths', 'kind', 'ssm_ratio'), 'VMamba', ('directions',))
         if sizes['kind'] not in KINDS:
@@ -141,6 +145,7 @@ class VMamba(HierarchicalBackbone):
             frozen_stages,
             with_cp,
             init_cfg,
+            padding,
         )
         make_mixer = partial(
             SS2D,

@@ -1,54 +1,17 @@
-"""A backbone with a classification head (paper section 5.1)."""
+"""A backbone with a classification head, as a model of MMEngine."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import torch.nn.functional as F
-from mmengine.model import BaseModel, BaseModule
-from torch import Tensor, nn
+from mmengine.model import BaseModel
+from torch import Tensor
 
 from mmlocalmamba.registry import MODELS
 
-from ..backbones.base import ScanBackbone
+from ..weights.classifiers import classifier_from_published
 from ..weights.files import find_state_dict
-from ..weights.published_names import is_published
-
-HEAD_NORMS = {'LN': nn.LayerNorm, 'RMSNorm': nn.RMSNorm}
-
-
-@MODELS.register_module()
-class ClassificationHead(BaseModule):
-    """Normalise a map's tokens, average them, and classify.
-
-    Args:
-        in_channels: Channels C of the last map.
-        num_classes: Number of classes.
-        norm: ``'LN'`` (LocalVMamba, VMamba) or ``'RMSNorm'`` (LocalVim, Vim).
-        init_cfg: mmengine's.
-
-    Raises:
-        ValueError: If ``norm`` is unknown.
-    """
-
-    def __init__(
-        self, in_channels: int, num_classes: int = 1000, norm: str = 'LN', init_cfg: dict[str, Any] | None = None
-    ) -> None:
-        super().__init__(init_cfg)
-        if norm not in HEAD_NORMS:
-            raise ValueError(f'norm={norm!r} is unknown: choose one of {sorted(HEAD_NORMS)}')
-        self.num_classes = num_classes
-        self.norm = HEAD_NORMS[norm](in_channels, eps=1e-5)
-        self.fc = nn.Linear(in_channels, num_classes)
-        nn.init.trunc_normal_(self.fc.weight, std=0.02)
-        nn.init.zeros_(self.fc.bias)
-
-    def forward(self, features: tuple[Tensor, ...]) -> Tensor:
-        """Classify the last of the features, a map (B, C, H, W) or vectors (B, C); returns logits (B, num_classes)."""
-        x = features[-1]
-        if x.dim() == 2:
-            return self.fc(self.norm(x))
-        return self.fc(self.norm(x.flatten(2).transpose(1, 2)).mean(1))
 
 
 @MODELS.register_module()
@@ -105,11 +68,8 @@ class ImageClassifier(BaseModel):
             state_dict.clear()
             state_dict.update({prefix + name: value for name, value in tensors.items()})
         given = {name.removeprefix(prefix): value for name, value in state_dict.items() if name.startswith(prefix)}
-        # Under 'backbone.', published names are the backbone's own to translate.
-        at_root = is_published(given) and not any(name.startswith('backbone.') for name in given)
-        if at_root and isinstance(self.backbone, ScanBackbone):
-            for name in given:
-                del state_dict[prefix + name]
-            for name, value in self.backbone.convert_published(given).items():
-                state_dict[prefix + (name if name.startswith('head.') else f'backbone.{name}')] = value
+        for name in given:
+            del state_dict[prefix + name]
+        for name, value in classifier_from_published(self.backbone, given).items():
+            state_dict[prefix + name] = value
         super()._load_from_state_dict(state_dict, prefix, *args)

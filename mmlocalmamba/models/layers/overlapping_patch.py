@@ -36,6 +36,7 @@ class ConvStem(nn.Module):
 
     def __init__(self, in_channels: int, dim: int) -> None:
         super().__init__()
+        self.in_channels = in_channels
         self.first = ConvDownsample(in_channels, dim // 2)
         self.second = ConvDownsample(dim // 2, dim)
 
@@ -45,5 +46,5 @@ class ConvStem(nn.Module):
         Raises:
             ValueError: If the image is smaller than 4 x 4 pixels, or has another number of channels.
         """
-        check_image(image, self.first.conv.in_channels, patch_size=4)
+        check_image(image, self.in_channels, patch_size=4)
         return self.second(F.gelu(self.first(image.permute(0, 2, 3, 1))))

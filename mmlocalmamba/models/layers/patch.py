@@ -19,7 +19,7 @@ class PatchEmbed(nn.Module):
 
     def __init__(self, in_channels: int, dim: int, patch_size: int, norm: bool) -> None:
         super().__init__()
-        self.patch_size = patch_size
+        self.in_channels, self.patch_size = in_channels, patch_size
         self.proj = nn.Conv2d(in_channels, dim, patch_size, patch_size)
         self.norm = nn.LayerNorm(dim) if norm else nn.Identity()
 
@@ -29,7 +29,7 @@ class PatchEmbed(nn.Module):
         Raises:
             ValueError: If the image is smaller than a patch, or has another number of channels.
         """
-        check_image(image, self.proj.in_channels, self.patch_size)
+        check_image(image, self.in_channels, self.patch_size)
         height, width = image.shape[-2:]
         right, bottom = -width % self.patch_size, -height % self.patch_size
         if _needs_padding(right, bottom):

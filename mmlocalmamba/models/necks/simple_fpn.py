@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch.nn.functional as F
-from mmcv.cnn import ConvModule, build_norm_layer
-from mmengine.model import BaseModule
 from torch import Tensor, nn
 
+from mmlocalmamba.compat.engine import BaseModule
+from mmlocalmamba.compat.without_mmengine import HOW_TO_GET_MM
 from mmlocalmamba.registry import MODELS
 
 LEVELS = 4
@@ -35,6 +35,7 @@ class SimpleFPN(BaseModule):
         ``num_outs`` maps, (B, out_channels, 4H, 4W) first, each half the size of the one before.
 
     Raises:
+        ModuleNotFoundError: If mmcv is not installed.
         ValueError: If ``in_channels`` is no multiple of 4 or ``num_outs`` is below 4; from ``forward``, if the last map
             has other than ``in_channels`` channels.
 
@@ -53,6 +54,13 @@ class SimpleFPN(BaseModule):
         norm_cfg: dict[str, Any] | None = None,
         init_cfg: dict[str, Any] | None = None,
     ) -> None:
+        try:
+            from mmcv.cnn import ConvModule, build_norm_layer
+        except ModuleNotFoundError as error:
+            raise ModuleNotFoundError(
+                f'SimpleFPN is built of layers of mmcv, which is missing: {HOW_TO_GET_MM}'
+            ) from error
+
         super().__init__(init_cfg)
         if in_channels % 4:
             raise ValueError(f'in_channels={in_channels} must be a multiple of 4: the finest level has a quarter of it')

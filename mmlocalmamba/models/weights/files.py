@@ -14,11 +14,12 @@ from urllib.parse import urlparse
 from urllib.request import Request, urlopen
 
 import torch
-from mmengine.dist import all_gather_object, get_rank
-from mmengine.logging import print_log
 from torch import Tensor
 
+from mmlocalmamba.compat.engine import all_gather_object, get_rank, print_log
 from mmlocalmamba.compat.torch_load import register_safe_globals
+
+from .damage import damage
 
 _TIMEOUT = 60
 """Seconds without any data after which a download is given up."""
@@ -36,7 +37,7 @@ def read_state_dict(source: str | Path) -> dict[str, Tensor]:
     Raises:
         FileNotFoundError: If there is no such file.
         OSError: If the download fails.
-        ValueError: If the file holds other objects, or no state dict.
+        ValueError: If the file is damaged, or holds other objects, or no state dict.
     """
     path = download(str(source)) if urlparse(str(source)).scheme in ('http', 'https') else Path(source)
     if not path.is_file():
@@ -44,6 +45,10 @@ def read_state_dict(source: str | Path) -> dict[str, Tensor]:
             f'the checkpoint {str(source)!r} is no file: check the path (relative ones start at {Path.cwd()}), or give '
             'the URL of published weights'
         )
+    problem = damage(path)
+    if problem is not None:
+        again = f'Delete {path} and run again' if path != Path(source) else 'Copy or download it again'
+        raise ValueError(f'the checkpoint {source} is damaged: {problem}. {again}')
     register_safe_globals()
     try:
         data = torch.load(path, map_location='cpu', weights_only=True)

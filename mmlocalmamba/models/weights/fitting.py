@@ -7,10 +7,12 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from mmengine.logging import print_log
 from torch import Tensor
 
+from mmlocalmamba.compat.engine import print_log
+
 from ..layers.position import resize_table, square_grid
+from .input_channels import fit_input_channels
 from .kinds import kind_of
 from .published_names import is_published
 
@@ -39,9 +41,9 @@ class Fitted(NamedTuple):
 def fit_tensors(backbone: ScanBackbone, tensors: Mapping[str, Tensor], source: str | Path) -> Fitted:
     """Fit a checkpoint's tensors to a backbone, or raise.
 
-    Published names are translated. Position tables are resized. Left out are a classification head, stages or blocks
-    that were not built, and norms of outputs that were not asked for. Norms of outputs that the checkpoint lacks keep
-    their values.
+    Published names are translated. Position tables are resized. A first convolution of RGB images is adapted to the
+    backbone's channels. Left out are a classification head, stages or blocks that were not built, and norms of outputs
+    that were not asked for. Norms of outputs that the checkpoint lacks keep their values.
 
     Args:
         backbone: The backbone. It is not changed.
@@ -62,6 +64,7 @@ def fit_tensors(backbone: ScanBackbone, tensors: Mapping[str, Tensor], source: s
         notes.append(f'{len(heads)} tensors of the classification head left out')
     fitting = {name: value for name, value in tensors.items() if name not in heads}
     notes += _resize_positions(fitting, own)
+    notes += fit_input_channels(fitting, own, owner, source)
     outside = [name for name in fitting if name not in own and _is_outside(name, own)]
     if outside:
         notes.append(f'{len(outside)} tensors of parts that were not built left out')

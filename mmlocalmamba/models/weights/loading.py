@@ -7,8 +7,9 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mmengine.logging import print_log
 from torch import Tensor
+
+from mmlocalmamba.compat.engine import print_log
 
 from .files import read_state_dict
 from .fitting import fit_tensors

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
-from mmengine.logging import print_log
 from torch import Tensor
 
+from mmlocalmamba.compat.engine import print_log
 from mmlocalmamba.directions import (
     CROSS_SCAN,
     load_directions,

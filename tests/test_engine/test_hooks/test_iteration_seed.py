@@ -133,20 +133,40 @@ def concatenated() -> Any:
 def mixed() -> Any:
     from mmdet.datasets import MultiImageMixDataset
 
-    return MultiImageMixDataset(Listed(), [dict(type=Keep)])
+    return MultiImageMixDataset(Listed(), [dict(type=Mix)])
 
 
-class Keep:
-    """A transform of several images that looks at none of them."""
+def mixed_masks() -> Any:
+    from mmseg.datasets import MultiImageMixDataset
+
+    return MultiImageMixDataset(Listed(), [dict(type=Mix)])
+
+
+def nested() -> Any:
+    balanced = dict(type=ClassBalancedDataset, dataset=dict(type=Listed), oversample_thr=0.6)
+    return ConcatDataset([RepeatDataset(dict(type=RepeatDataset, dataset=balanced, times=1), times=2)])
+
+
+class Mix:
+    """Adds another sample, which is drawn."""
 
     def __call__(self, results: dict) -> dict:
-        return results
+        return {'inputs': results['inputs'] + results['mix_results'][0]['inputs']}
 
     def get_indexes(self, dataset: Any) -> list[int]:
-        return []
+        return [np.random.randint(len(dataset))]
+
+    get_indices = get_indexes  # MMSegmentation's name
 
 
-WRAPPERS = {'repeated': repeated, 'balanced': balanced, 'concatenated': concatenated, 'mixed': mixed}
+WRAPPERS = {
+    'repeated': repeated,
+    'balanced': balanced,
+    'concatenated': concatenated,
+    'mixed': mixed,
+    'mixed masks': mixed_masks,
+    'nested': nested,
+}
 
 
 @pytest.mark.parametrize('workers', [0, 2])

@@ -76,12 +76,12 @@ assert status == 0
 
 def test_what_the_stand_in_lacks_is_named(repo_dir):
     code = """
-from without_mm import stand_in
+from without_timm import stand_in
 stand_in()
 from timm.layers import DropPath
-from mmlocalmamba.models import ClassificationHead, ImageClassifier, LocalVMamba
+from mmlocalmamba.models import LocalVMamba
 DropPath(0.0)
-for make in (lambda: LocalVMamba('micro', drop_path_rate=0.1), lambda: __import__('mmengine.config').config.Config()):
+for make in (lambda: LocalVMamba('micro', drop_path_rate=0.1), lambda: __import__('timm.data').data.Mixup()):
     try:
         make()
     except (ValueError, RuntimeError) as error:
@@ -90,7 +90,7 @@ for make in (lambda: LocalVMamba('micro', drop_path_rate=0.1), lambda: __import_
     done = run_without_mm(code, repo_dir)
     assert done.stdout.splitlines() == [
         'a drop path rate of 0.025 wants timm: pip install timm',
-        'mmengine.config.Config is needed here: pip install mmengine',
+        'timm.data.Mixup is needed here: pip install timm',
     ], done.stderr[-2000:]
 
 

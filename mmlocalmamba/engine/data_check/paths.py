@@ -1,4 +1,4 @@
-"""Checks, before anything is built, that the data are where the config says."""
+"""Are the data where the config says?"""
 
 from __future__ import annotations
 
@@ -11,6 +11,9 @@ from typing import Any
 
 from mmengine.config import Config
 
+from .data_sets import data_sets, is_local, metrics
+from .findings import Finding
+
 _HOW_TO_GET = {
     'shapes': 'The demo data are generated: python tools/make_demo_data.py data/shapes',
     'coco': 'COCO 2017 (train2017, val2017, annotations) is at https://cocodataset.org/#download; if you have it '
@@ -22,16 +25,15 @@ _HOW_TO_GET = {
 }
 
 
-def check_data(cfg: Config, splits: Sequence[str]) -> None:
-    """Check that every path that the data loaders and evaluators of a config name is there. Changes nothing.
+def missing_paths(cfg: Config, splits: Sequence[str]) -> Iterator[Finding]:
+    """Check that every path that the data loaders and evaluators of a config name is there.
 
     Args:
         cfg: The whole config.
         splits: Which of 'train', 'val' and 'test' will run.
 
-    Raises:
-        FileNotFoundError: If a path is missing or a folder is empty. The message names the config key, the path and,
-            where it can be told, the mistake.
+    Yields:
+        What is missing or empty: the config key, the path and, where it can be told, the mistake.
     """
     problems: dict[str, str] = {}
     for split in splits:
@@ -39,37 +41,29 @@ def check_data(cfg: Config, splits: Sequence[str]) -> None:
             problem = path_problem(Path(path))
             if problem is not None:
                 problems.setdefault(path, f'{key} = {path}\n    {problem}')
+    for text in problems.values():
+        yield Finding(text, 'missing')
     if problems:
-        raise FileNotFoundError(
-            f'The data that the config asks for are not there (relative paths start at {Path.cwd()}):\n  '
-            + '\n  '.join(problems.values())
-            + ''.join(f'\n{hint}' for hint in _hints(problems))
-        )
+        yield Finding(f'Relative paths start at {Path.cwd()}.', 'missing')
+    for hint in _hints(problems):
+        yield Finding(hint, 'missing')
 
 
 def _named_paths(cfg: Config, split: str) -> Iterator[tuple[str, str]]:
     """Yield (config key, local path) for everything that a split reads."""
-    loader = cfg.get(f'{split}_dataloader')
-    if loader is not None:
-        yield from _dataset_paths(f'{split}_dataloader.dataset', loader.dataset)
-    evaluator = cfg.get(f'{split}_evaluator')
-    evaluators = evaluator if isinstance(evaluator, (list, tuple)) else [evaluator]
-    for metric in evaluators:
-        if isinstance(metric, Mapping) and _is_local(metric) and isinstance(metric.get('ann_file'), str):
-            yield f'{split}_evaluator.ann_file', metric['ann_file']
+    for data_set in data_sets(cfg, split):
+        if is_local(data_set.cfg):
+            yield from _data_set_paths(data_set.key, data_set.cfg)
+    for key, metric in metrics(cfg, split):
+        if is_local(metric) and isinstance(metric.get('ann_file'), str):
+            yield f'{key}.ann_file', metric['ann_file']
 
 
-def _dataset_paths(key: str, dataset: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Yield the paths of a dataset, or of those inside a wrapper such as RepeatDataset or ConcatDataset."""
-    if 'dataset' in dataset:
-        yield from _dataset_paths(f'{key}.dataset', dataset['dataset'])
-    for index, inner in enumerate(dataset.get('datasets', [])):
-        yield from _dataset_paths(f'{key}.datasets[{index}]', inner)
-    if not _is_local(dataset):
-        return
-    root = dataset.get('data_root') or ''
-    prefix = dataset.get('data_prefix') or {}
-    named = {f'{key}.ann_file': dataset.get('ann_file')}
+def _data_set_paths(key: str, part: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield the paths of one data set."""
+    root = part.get('data_root') or ''
+    prefix = part.get('data_prefix') or {}
+    named = {f'{key}.ann_file': part.get('ann_file')}
     if isinstance(prefix, Mapping):
         named.update({f'{key}.data_prefix.{name}': value for name, value in prefix.items()})
     else:
@@ -81,11 +75,6 @@ def _dataset_paths(key: str, dataset: Mapping[str, Any]) -> Iterator[tuple[str, 
         path = os.path.join(root, value)
         if '://' not in path:
             yield name, path.rstrip('/')
-
-
-def _is_local(part: Mapping[str, Any]) -> bool:
-    backend = part.get('backend_args') or {}
-    return backend.get('backend', 'local') in ('local', 'disk')
 
 
 def path_problem(path: Path) -> str | None:

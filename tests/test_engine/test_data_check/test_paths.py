@@ -136,13 +136,13 @@ def test_wrapped_datasets_are_looked_at() -> None:
     inner = det_config().train_dataloader.dataset.to_dict()
     cfg = Config({'train_dataloader': {'dataset': {'type': 'RepeatDataset', 'dataset': {'datasets': [inner]}}}})
 
-    assert 'train_dataloader.dataset.dataset.datasets[0].ann_file' in complaint(cfg)
+    assert 'train_dataloader.dataset.dataset.datasets.0.ann_file' in complaint(cfg)
 
 
 def test_annotations_of_the_evaluator_are_looked_at() -> None:
     cfg = Config({'val_evaluator': [{'type': 'CocoMetric', 'ann_file': 'data/coco/annotations/val.json'}]})
 
-    assert 'val_evaluator.ann_file = data/coco/annotations/val.json' in complaint(cfg, 'val')
+    assert 'val_evaluator.0.ann_file = data/coco/annotations/val.json' in complaint(cfg, 'val')
 
 
 def test_image_folder_of_classification() -> None:
