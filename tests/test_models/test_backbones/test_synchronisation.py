@@ -70,8 +70,9 @@ class NothingWaits(TorchDispatchMode):
 
 
 @pytest.fixture
-def on_a_gpu(monkeypatch) -> None:
+def on_a_gpu(monkeypatch) -> Iterator[None]:
     """Let the Triton kernels be chosen everywhere, and no call ask for a GPU."""
+    backends._choose_fused.cache_clear()
     monkeypatch.setattr(backends, '_choose', lambda device, name: 'triton')
     monkeypatch.setattr('mmlocalmamba.ops.scan_tuning.interchangeable_backends', lambda device: ('triton',))
     monkeypatch.setattr(backends, '_CHECKED_DEVICES', ())
@@ -83,6 +84,8 @@ def on_a_gpu(monkeypatch) -> None:
     monkeypatch.setattr('torch.cuda.is_bf16_supported', lambda *_: True)
     # It looks at its values, which there are none of.
     monkeypatch.setattr(torch.nn.init, 'trunc_normal_', lambda tensor, **_: tensor)
+    yield
+    backends._choose_fused.cache_clear()
 
 
 @pytest.fixture
