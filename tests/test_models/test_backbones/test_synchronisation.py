@@ -53,6 +53,7 @@ class NothingWaits(TorchDispatchMode):
     def __init__(self) -> None:
         super().__init__()
         self.operations = 0
+        self.seen: set[str] = set()
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
@@ -66,6 +67,7 @@ class NothingWaits(TorchDispatchMode):
         if len(before | after) > 1:
             raise WaitingError(f'{func.name()} goes from {before} to {after}')
         self.operations += 1
+        self.seen.add(func.name().split('.')[0])
         return out
 
 
@@ -126,6 +128,35 @@ def test_a_backward_never_waits(make, options) -> None:
             torch.autograd.backward(outputs, [torch.empty_like(x) for x in outputs])
 
     assert mode.operations > 50
+    assert all(parameter.grad is not None for parameter in model.parameters())
+
+
+@MAKERS
+@OPTIONS
+@pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.usefixtures('on_a_gpu')
+def test_a_step_under_autocast_never_waits(make, options, dtype, monkeypatch) -> None:
+    """Without a GPU, autograd and autocast together take fake tensors on the CPU alone, where copying is no operation.
+
+    So what copies to the host is refused by its name.
+    """
+    if dtype == torch.float16 and torch.__version__ < (2, 5):
+        pytest.skip('float16 autocast on the CPU wants torch 2.5')
+
+    def refused(self, *_args, **_options):
+        raise WaitingError('a value goes to the host')
+
+    for name in ('cpu', 'item', 'tolist', 'numpy', '__bool__', '__int__', '__float__'):
+        monkeypatch.setattr(Tensor, name, refused)
+    with FakeTensorMode():
+        model, image = make(**options).train(), torch.randn(2, 3, 40, 56)
+        with NothingWaits() as mode:
+            with torch.autocast('cpu', dtype):
+                outputs = model(image)
+            torch.autograd.backward(outputs, [torch.empty_like(x) for x in outputs])
+
+    assert mode.operations > 50
+    assert mode.seen >= {'mmlocalmamba::selective_scan', 'mmlocalmamba::selective_scan_backward'}
     assert all(parameter.grad is not None for parameter in model.parameters())
 
 
