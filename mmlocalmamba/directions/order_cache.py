@@ -15,6 +15,8 @@ CAPACITY = 256 << 20
 The blocks of LocalVMamba-T need 3.3 MB for one 800 x 1344 image, those of -S 4.2 MB: 80 and 64 such sizes are kept.
 """
 
+_CPU = torch.device('cpu')
+
 
 class OrderCache:
     """Remembers stacked orders by what they are made from, and forgets those that were not used for longest.
@@ -38,8 +40,8 @@ class OrderCache:
         """Give the orders, from the cache if they are there."""
         key = (names, height, width, middle_token, _stream(device))
         with self._lock:
-            kept = self._kept.setdefault(device, OrderedDict())
-            if key in kept:
+            kept = self._kept.get(device)
+            if kept is not None and key in kept:
                 self.hits += 1
                 kept.move_to_end(key)
                 return kept[key]
@@ -69,6 +71,8 @@ class OrderCache:
 
 def _stream(device: torch.device) -> int:
     """Tell the stream that kernels run on: what one stream writes, another may read too early."""
+    if device == _CPU:  # quickly: every block of a model asks in every step
+        return 0
     return torch.cuda.current_stream(device).cuda_stream if device.type == 'cuda' else 0
 
 

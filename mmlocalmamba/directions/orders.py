@@ -189,7 +189,8 @@ def scan_orders(
         >>> scan_orders(('h', 'w2_flip'), 2, 3).tolist()
         [[0, 1, 2, 3, 4, 5, -1, -1], [-1, 5, -1, 2, 4, 3, 1, 0]]
     """
-    device = torch.device(device)
+    if not isinstance(device, torch.device):
+        device = torch.device(device)
     if device.type == 'cuda' and device.index is None:
         device = torch.device('cuda', torch.cuda.current_device())
     if torch.compiler.is_dynamo_compiling():

@@ -6,9 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .backends import fused, has_fused_kernels
+from .backends import fused, fused_kernels
 from .registration import register_operation
-from .tokens import check_device
+from .tokens import check_device, empty_like
 
 
 def add_rotate_rms_norm(
@@ -39,8 +39,9 @@ def add_rotate_rms_norm(
         ValueError: If shapes or devices do not fit together, or a table asks for a gradient.
     """
     _check(hidden, residual, weight, rotary)
-    if has_fused_kernels('add_norm', hidden.device):
-        return _add_rotate_rms_norm(hidden, residual, weight, eps, *(rotary or (None, None)))
+    kernels = fused_kernels('add_norm', hidden.device)
+    if kernels is not None:
+        return _add_rotate_rms_norm(hidden, residual, weight, eps, *(rotary or (None, None)), kernels=kernels)
     return add_rotate_rms_norm_naive(hidden, residual, weight, eps, rotary)
 
 
@@ -97,11 +98,8 @@ def _check(hidden: Tensor, residual: Tensor | None, weight: Tensor, rotary: tupl
 
 def empty_outputs(hidden: Tensor, before: Tensor | None, weight: Tensor, **_: object) -> tuple[Tensor, Tensor]:
     """Make room for normed, in the dtype of ``weight``, and for the new residual, in the compute dtype."""
-    stream = hidden.dtype if before is None else torch.promote_types(hidden.dtype, before.dtype)
-    return (
-        hidden.new_empty(hidden.shape, dtype=weight.dtype),
-        hidden.new_empty(hidden.shape, dtype=torch.promote_types(stream, torch.float32)),
-    )
+    doubles = hidden.dtype == torch.float64 or (before is not None and before.dtype == torch.float64)
+    return empty_like(hidden, weight.dtype), empty_like(hidden, torch.float64 if doubles else torch.float32)
 
 
 def _fits(hidden: Tensor, residual: Tensor | None, weight: Tensor, rotary: tuple[Tensor, Tensor] | None) -> bool:

@@ -6,6 +6,8 @@ from contextlib import AbstractContextManager, nullcontext
 
 import torch
 
+_NOTHING = nullcontext()
+
 
 def in_autocast(device_type: str) -> bool:
     """Tell whether autocast is on for a type of device; on 'meta', where nothing is computed, there is none."""
@@ -14,6 +16,4 @@ def in_autocast(device_type: str) -> bool:
 
 def outside_autocast(device_type: str) -> AbstractContextManager[None]:
     """Give a context in which nothing is cast; one that costs nothing where autocast is off anyway."""
-    if in_autocast(device_type):
-        return torch.autocast(device_type, enabled=False)
-    return nullcontext()
+    return torch.autocast(device_type, enabled=False) if in_autocast(device_type) else _NOTHING

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .backends import fused, has_fused_kernels
+from .backends import fused, fused_kernels
 from .registration import register_operation
 from .tokens import check_device, check_order, gather_tokens
 
@@ -37,8 +37,9 @@ def local_causal_conv1d(x: Tensor, weight: Tensor, bias: Tensor, order: Tensor) 
         ValueError: If shapes, dtypes or devices do not fit together, or ``order`` names a token that there is not.
     """
     _check(x, weight, bias, order)
-    if has_fused_kernels('causal_conv', x.device):
-        return _causal_conv1d(x, weight, bias, order)
+    kernels = fused_kernels('causal_conv', x.device)
+    if kernels is not None:
+        return _causal_conv1d(x, weight, bias, order, kernels=kernels)
     return causal_conv1d_naive(x, weight, bias, order)
 
 
@@ -59,14 +60,15 @@ def _check(x: Tensor, weight: Tensor, bias: Tensor, order: Tensor) -> None:
             f'x must be (Bt, L, D) and order int32 (K, L_scan), got {tuple(x.shape)} and {order.dtype} '
             f'{tuple(order.shape)}'
         )
-    wanted = (order.shape[0], x.shape[-1])
-    if weight.dim() != 3 or tuple(weight.shape[:2]) != wanted or weight.shape[2] < 1 or tuple(bias.shape) != wanted:
+    wanted, shape = (order.shape[0], x.shape[2]), weight.shape
+    if len(shape) != 3 or shape[:2] != wanted or shape[2] < 1 or bias.shape != wanted:
         raise ValueError(
             f'weight {tuple(weight.shape)} and bias {tuple(bias.shape)} do not fit: x {tuple(x.shape)} and order '
             f'{tuple(order.shape)} want ({wanted[0]}, {wanted[1]}, width) and {wanted}'
         )
-    for name, tensor in dict(weight=weight, bias=bias, order=order).items():
-        check_device(name, tensor, 'x', x)
+    check_device('weight', weight, 'x', x)
+    check_device('bias', bias, 'x', x)
+    check_device('order', order, 'x', x)
 
 
 def _fake(x: Tensor, weight: Tensor, bias: Tensor, order: Tensor) -> Tensor:

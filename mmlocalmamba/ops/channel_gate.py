@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .tokens import check_device
+from .tokens import check_device, empty_like
 
 
 class ChannelGate(NamedTuple):
@@ -41,13 +41,15 @@ class ChannelGate(NamedTuple):
         """Check that the weights fit scans y (Bt, K, L, D); ValueError if they do not."""
         if y.dim() != 4:
             raise ValueError(f'y must be (Bt, K, L, D), got {tuple(y.shape)}')
-        channels, hidden = y.shape[-1], self.reduce_weight.shape[0]
+        norm_weight, norm_bias, reduce_weight, reduce_bias, select_weight, select_bias, _ = self
+        channels, hidden, device = y.shape[-1], reduce_weight.shape[0], y.device
         if (  # quickly, since every layer asks in every step
-            self.norm_weight.shape == self.norm_bias.shape == self.select_bias.shape == (channels,)
-            and self.reduce_weight.shape == (hidden, channels)
-            and self.reduce_bias.shape == (hidden,)
-            and self.select_weight.shape == (channels, hidden)
-            and all(tensor.device == y.device for tensor in self.tensors)
+            norm_weight.shape == norm_bias.shape == select_bias.shape == (channels,)
+            and reduce_weight.shape == (hidden, channels)
+            and reduce_bias.shape == (hidden,)
+            and select_weight.shape == (channels, hidden)
+            and norm_weight.device == norm_bias.device == reduce_weight.device == device
+            and reduce_bias.device == select_weight.device == select_bias.device == device
         ):
             return
         wanted = ((channels,), (channels,), (hidden, channels), (hidden,), (channels, hidden), (channels,))
@@ -61,8 +63,9 @@ class ChannelGate(NamedTuple):
 
 def check_z(y: Tensor, z: Tensor) -> None:
     """Raise a ValueError unless z (Bt, L, D) fits scans y (Bt, K, L, D)."""
-    if z.shape != (y.shape[0], *y.shape[2:]):
-        raise ValueError(f'z has shape {tuple(z.shape)}, but y {tuple(y.shape)} wants {(y.shape[0], *y.shape[2:])}')
+    batch, _, tokens, channels = y.shape
+    if z.shape != (batch, tokens, channels):
+        raise ValueError(f'z has shape {tuple(z.shape)}, but y {tuple(y.shape)} wants {(batch, tokens, channels)}')
     check_device('z', z, 'y', y)
 
 
@@ -105,8 +108,10 @@ def empty_outputs(y: Tensor, **_: object) -> tuple[Tensor, Tensor, Tensor]:
         The merged tokens (Bt, L, D), and two tables (Bt, K, D) in the compute dtype, kept for the backward: the mean of
         each direction's normalised tokens, and its gates.
     """
-    shape, dtype = (*y.shape[:2], y.shape[-1]), torch.promote_types(y.dtype, torch.float32)
-    return y.new_empty(y.shape[0], *y.shape[2:]), y.new_empty(shape, dtype=dtype), y.new_empty(shape, dtype=dtype)
+    batch, directions, tokens, channels = y.shape
+    dtype = torch.float64 if y.dtype == torch.float64 else torch.float32
+    mean = y.new_empty((batch, directions, channels), dtype=dtype)
+    return y.new_empty((batch, tokens, channels)), mean, empty_like(mean)
 
 
 class GateGrads(NamedTuple):

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .autocast import in_autocast
-from .backends import fused, has_fused_kernels
+from .backends import fused, fused_kernels
 from .registration import register_operation
 from .tokens import check_device
 
@@ -37,8 +37,9 @@ def depthwise_conv2d_silu(x: Tensor, weight: Tensor, bias: Tensor | None = None)
     _check(x, weight, bias)
     if x.dtype == torch.float32 and in_autocast(x.device.type):
         x = x.to(torch.get_autocast_dtype(x.device.type))
-    if has_fused_kernels('depthwise_conv', x.device) and weight.shape[2:] == FUSED_KERNEL_SIZE:
-        return _depthwise_conv2d_silu(x, weight, bias)
+    kernels = fused_kernels('depthwise_conv', x.device)
+    if kernels is not None and weight.shape[2:] == FUSED_KERNEL_SIZE:
+        return _depthwise_conv2d_silu(x, weight, bias, kernels=kernels)
     return depthwise_conv2d_silu_naive(x, weight, bias)
 
 
@@ -69,8 +70,8 @@ def _check(x: Tensor, weight: Tensor, bias: Tensor) -> None:
             f'the kernel is {weight.shape[2]} x {weight.shape[3]}: both sides must be odd, so that the map keeps its '
             'size; pad an even one with zeros'
         )
-    for name, tensor in dict(weight=weight, bias=bias).items():
-        check_device(name, tensor, 'x', x)
+    check_device('weight', weight, 'x', x)
+    check_device('bias', bias, 'x', x)
 
 
 def _fake(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:

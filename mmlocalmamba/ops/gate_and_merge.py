@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .autocast import outside_autocast
-from .backends import fused, has_fused_kernels
+from .backends import fused, fused_kernels
 from .channel_gate import ChannelGate, channel_gate, check_z, empty_outputs
 from .registration import register_operation
 
@@ -35,8 +35,9 @@ def gate_and_merge(y: Tensor, z: Tensor, gate: ChannelGate) -> Tensor:
     gate.check(y)
     check_z(y, z)
     with outside_autocast(y.device.type):
-        if has_fused_kernels('gate_and_merge', y.device):
-            return _gate_and_merge(y, z, *gate)[0]
+        kernels = fused_kernels('gate_and_merge', y.device)
+        if kernels is not None:
+            return _gate_and_merge(y, z, *gate, kernels=kernels)[0]
         return gate_and_merge_naive(y, z, gate)
 
 

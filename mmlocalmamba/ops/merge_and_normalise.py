@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .autocast import outside_autocast
-from .backends import fused, has_fused_kernels
+from .backends import fused, fused_kernels
 from .channel_gate import ChannelGate, channel_gate, check_z, empty_outputs
 from .registration import register_operation
 from .tokens import check_device
@@ -60,8 +60,9 @@ def merge_and_normalise(y: Tensor, z: Tensor, gate: ChannelGate, norm: OutputNor
             )
         check_device(f'{name} of the norm', tensor, 'y', y)
     with outside_autocast(y.device.type):
-        if has_fused_kernels('merge_and_normalise', y.device):
-            return _merge_and_normalise(y, z, *gate, *norm)[0]
+        kernels = fused_kernels('merge_and_normalise', y.device)
+        if kernels is not None:
+            return _merge_and_normalise(y, z, *gate, *norm, kernels=kernels)[0]
         return merge_and_normalise_naive(y, z, gate, norm)
 
 

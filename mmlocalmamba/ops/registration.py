@@ -9,15 +9,44 @@ that watch operations, profilers, tensors that are no plain ones. Both compute t
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn, Protocol
 
 import torch
 from torch import Tensor
 
 NAMESPACE = 'mmlocalmamba'
 
-Operation = Callable[..., Any]
-"""A registered operation: called with positional arguments, in the order of its schema."""
+
+class Kernels(Protocol):
+    """What computes an operation, by keyword arguments."""
+
+    @property
+    def forward(self) -> Callable[..., Any]:
+        """Takes the arguments of the operation."""
+
+    @property
+    def backward(self) -> Callable[..., Sequence[Tensor]]:
+        """Takes those of its backward."""
+
+
+class _Registered(NamedTuple):
+    """What an operation was registered with."""
+
+    forward: Callable[..., Any]
+    backward: Callable[..., Sequence[Tensor]]
+
+
+class Operation(Protocol):
+    """A registered operation."""
+
+    def __call__(self, *arguments: Any, kernels: Kernels | None = None) -> Any:
+        """Compute it.
+
+        Args:
+            arguments: In the order of its schema. The first is a tensor.
+            kernels: What to compute it with where it is called directly: that which its registered functions would
+                find, if the caller has found it already. Default: these functions.
+        """
 
 
 def register_operation(
@@ -52,7 +81,7 @@ def register_operation(
         naive: Full name of a function that does the same and that autograd can differentiate again.
 
     Returns:
-        The operation, to be called with positional arguments, the first of which is a tensor.
+        The operation.
     """
     name, signature = schema.split('(', 1)
     arguments, outputs = (_parse(part) for part in f'({signature}'.split('->'))
@@ -72,10 +101,9 @@ def register_operation(
         mutates_args=(),
         schema=f'({", ".join(f"{kind} {key}" for key, kind in arguments.items())}) -> ({unnamed_outputs})',
     )
-    differentiate_directly = _by_name(lambda **values: list(backward(**values)), backward_arguments)
     backward_operation = torch.library.custom_op(
         f'{NAMESPACE}::{name}_backward',
-        differentiate_directly,
+        _by_name(lambda **values: list(backward(**values)), backward_arguments),
         mutates_args=(),
         schema=f'({backward_schema}) -> Tensor[]',
     )
@@ -86,6 +114,7 @@ def register_operation(
     operation.register_fake(_by_name(fake, arguments))
     backward_operation.register_fake(_by_name(backward_fake, backward_arguments))
 
+    registered = _Registered(forward, backward)
     # These run for every operation of every training step: names are turned into places once, here.
     places = {key: place for place, key in enumerate((*arguments, *outputs))}
     saved_places = [places[key] for key in saved]
@@ -107,7 +136,7 @@ def register_operation(
         if results > 1:  # a single result has a gradient, or there is no backward
             ctx.results = [(tensor.shape, tensor.dtype, tensor.device) for tensor in tensors[:results]]
 
-    def differentiate(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
+    def differentiate(ctx: Any, kernels: Kernels, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
         if results > 1:
             grads = tuple(
                 torch.zeros(shape, dtype=dtype, device=device) if grad is None else grad
@@ -115,8 +144,11 @@ def register_operation(
             )
         kept = ctx.saved_tensors
         # With gradients enabled, somebody wants a second derivative: the registered operation refuses that.
-        direct = not torch.is_grad_enabled() and _is_plain(kept[0])
-        computed = (differentiate_directly if direct else backward_operation)(*grads[:results], *kept, *ctx.settings)
+        if torch.is_grad_enabled() or not _is_plain(kept[0]):
+            computed = backward_operation(*grads[:results], *kept, *ctx.settings)
+        else:
+            values = (*grads[:results], *kept, *ctx.settings)
+            computed = kernels.backward(**dict(zip(backward_arguments, values, strict=True)))
         if len(computed) < len(shapes):  # those of absent tensors are left out
             present = iter(computed)
             computed = [None if kept[place] is None else next(present) for place in shape_places]
@@ -127,29 +159,35 @@ def register_operation(
             ]
         )
 
-    operation.register_autograd(differentiate, setup_context=setup_context)
+    def differentiate_registered(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
+        return differentiate(ctx, registered, *grads)
+
+    operation.register_autograd(differentiate_registered, setup_context=setup_context)
     backward_operation.register_autograd(_no_second_derivative(name, naive))
-    compute = _by_name(forward, arguments)
 
     class Direct(torch.autograd.Function):
         """The operation without the dispatcher."""
 
         @staticmethod
-        def forward(ctx: Any, *inputs: Any) -> Any:
-            output = compute(*inputs)
+        def forward(ctx: Any, kernels: Kernels, *inputs: Any) -> Any:
+            output = kernels.forward(**dict(zip(arguments, inputs, strict=True)))
             setup_context(ctx, inputs, output)
+            ctx.kernels = kernels
             return output
 
         @staticmethod
         def backward(ctx: Any, *grads: Tensor | None) -> Any:
-            return differentiate(ctx, *grads)
+            return (None, *differentiate(ctx, ctx.kernels, *grads))
 
     Direct.__name__ = f'{NAMESPACE}_{name}'
 
-    def run(*inputs: Any) -> Any:
+    def run(*inputs: Any, kernels: Kernels | None = None) -> Any:
         if not _is_plain(inputs[0]):
             return operation(*inputs)
-        return Direct.apply(*inputs) if torch.is_grad_enabled() else compute(*inputs)
+        kernels = registered if kernels is None else kernels
+        if torch.is_grad_enabled():
+            return Direct.apply(kernels, *inputs)
+        return kernels.forward(**dict(zip(arguments, inputs, strict=True)))
 
     return run
 

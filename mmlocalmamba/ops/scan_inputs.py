@@ -92,7 +92,7 @@ class ScanInputs(NamedTuple):
         False does not mean that it is not. The checks that explain what is wrong say so.
         """
         u, dt, A, B, C, D, dt_bias, order, num_tokens, dt_weight, _ = self
-        tokens, parameters = u.dtype, A.dtype
+        tokens, parameters, device = u.dtype, A.dtype, u.device
         if u.dim() != 3 or A.dim() != 3 or order.dim() != 2 or dt_weight is None or dt_weight.dim() != 3:
             return False
         (batch, rows, channels), (directions, _, d_state) = u.shape, A.shape
@@ -106,7 +106,8 @@ class ScanInputs(NamedTuple):
             and dt.dtype == B.dtype == C.dtype == tokens
             and D.dtype == dt_bias.dtype == parameters == _COMPUTE.get(tokens)
             and order.dtype == torch.int32
-            and all(x.device == u.device for x in (dt, A, B, C, D, dt_bias, order, dt_weight))
+            and dt.device == A.device == B.device == C.device == device
+            and D.device == dt_bias.device == order.device == dt_weight.device == device
         )
 
     def _check_shapes(self) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from types import ModuleType
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -65,17 +66,22 @@ def local_selective_scan(inputs: ScanInputs, backend: str | None = None) -> Tens
     """
     if in_autocast(inputs.u.device.type):
         inputs = _in_autocast(inputs)
-    if inputs.num_tokens is None:
+    if inputs.num_tokens is None or not torch.compiler.is_compiling():  # else the operation's fake checks them
         inputs.check()
+    if inputs.num_tokens is None:
         inputs = inputs._replace(num_tokens=inputs.map_tokens)
     keep_states = torch.is_grad_enabled() and any(isinstance(x, Tensor) and x.requires_grad for x in inputs)
-    if backend is None and not torch.compiler.is_compiling():
-        backend = fastest_backend(inputs, keep_states)
-    if not takes_factors(inputs.u.device, backend):
-        inputs.check()
+    kernels = None
+    if torch.compiler.is_compiling():  # the registered operation finds its kernels
+        in_factors = takes_factors(inputs.u.device, backend)
+    else:
+        backend = backend or fastest_backend(inputs, keep_states)
+        kernels = _ScanKernels(load_backend(backend_for(inputs.u.device, backend)))
+        in_factors = kernels.module.TAKES_FACTORS
+    if not in_factors:
         inputs = multiply_out(inputs)
     with outside_autocast(inputs.u.device.type):
-        return _selective_scan(*inputs, keep_states, backend or '')[0]
+        return _selective_scan(*inputs, keep_states, backend or '', kernels=kernels)[0]
 
 
 def multiply_out(inputs: ScanInputs) -> ScanInputs:
@@ -101,22 +107,39 @@ def _in_autocast(inputs: ScanInputs) -> ScanInputs:
     return inputs._replace(**{name: x.to(dtype) for name, x in tokens.items()})
 
 
-def _load(inputs: ScanInputs, backend: str) -> Any:
-    """Load the back end that an operation names, and check that it can work from these inputs."""
+class _ScanKernels(NamedTuple):
+    """A back end's scan as what computes the operation, the forward from inputs that have been checked."""
+
+    module: ModuleType
+
+    def forward(self, keep_states: bool, backend: str, **values: Any) -> tuple[Tensor, Tensor]:
+        """Compute y and the states that are kept."""
+        return self.module.forward(ScanInputs(**values), keep_states)
+
+    def backward(self, grad_y: Tensor, states: Tensor, keep_states: bool, backend: str, **values: Any) -> list[Tensor]:
+        """Compute the gradients of those tensors that there are."""
+        inputs = ScanInputs(**values)
+        inputs.check()  # what is saved may have been given other data since the forward
+        check_kept_states(states, tuple(self.module.states_shape(inputs)), grad_y, inputs)
+        with scanning_backward():
+            return [grad for grad in self.module.backward(grad_y, inputs, states) if grad is not None]
+
+
+def _checked(backend: str, inputs: ScanInputs) -> _ScanKernels:
+    """Find the back end that an operation names, and check that it can work from these inputs."""
     name = backend_for(inputs.u.device, backend)
-    module = load_backend(name)
+    kernels = _ScanKernels(load_backend(name))
     inputs.check()
-    if (inputs.dt_weight is not None or inputs.log_A) and not module.TAKES_FACTORS:
+    if (inputs.dt_weight is not None or inputs.log_A) and not kernels.module.TAKES_FACTORS:
         raise ValueError(
             f'the back end {name!r} takes neither dt_weight nor log_A: call mmlocalmamba.ops.local_selective_scan, '
             'which computes dt and A first'
         )
-    return module
+    return kernels
 
 
 def _forward(keep_states: bool, backend: str, **values: Any) -> tuple[Tensor, Tensor]:
-    inputs = ScanInputs(**values)
-    return _load(inputs, backend).forward(inputs, keep_states)
+    return _checked(backend, ScanInputs(**values)).forward(keep_states, backend, **values)
 
 
 def _fake(keep_states: bool, backend: str, **values: Any) -> tuple[Tensor, Tensor]:
@@ -129,11 +152,8 @@ def _fake(keep_states: bool, backend: str, **values: Any) -> tuple[Tensor, Tenso
 
 
 def _backward(grad_y: Tensor, states: Tensor, keep_states: bool, backend: str, **values: Any) -> list[Tensor]:
-    inputs = ScanInputs(**values)
-    chosen = _load(inputs, backend)
-    check_kept_states(states, tuple(chosen.states_shape(inputs)), grad_y, inputs)
-    with scanning_backward():
-        return [grad for grad in chosen.backward(grad_y, inputs, states) if grad is not None]
+    kernels = _checked(backend, ScanInputs(**values))
+    return kernels.backward(grad_y, states, keep_states, backend, **values)
 
 
 _TENSORS = ('u', 'dt', 'A', 'B', 'C', 'D', 'dt_bias', 'dt_weight')

@@ -7,11 +7,16 @@ from torch import Tensor
 
 
 def unit_stride(x: Tensor) -> Tensor:
-    """Let the features of each token lie next to each other, which is all that the CPU kernels ask for.
+    """Let the features of each token lie next to each other, which is all that the Triton kernels ask for.
 
     Other strides are taken as they are, so that the parts of a larger tensor need no copies.
     """
     return x if x.shape[-1] <= 1 or x.stride(-1) == 1 else x.contiguous()
+
+
+def empty_like(x: Tensor, dtype: torch.dtype | None = None) -> Tensor:
+    """Make room for a contiguous tensor of the shape and device of another one; its dtype too, by default."""
+    return torch.empty_like(x, dtype=dtype, memory_format=torch.contiguous_format)
 
 
 def check_device(name: str, tensor: Tensor, other_name: str, other: Tensor) -> None:

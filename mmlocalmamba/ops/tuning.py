@@ -74,6 +74,7 @@ class Tuner:
         self.timer, self.environment, self.kinds = timer, environment, kinds
         self.timing_alone = False
         self.spent = 0.0
+        self._explained: set[str] = set()
         self._chosen: dict[tuple[torch.device, Hashable], Any] = {}
         self._files: dict[torch.device, TuningFile | None] = {}
         self._lock = threading.RLock()
@@ -106,6 +107,7 @@ class Tuner:
         if known in by_name:
             return by_name[known]
         if not self.may_time(like):
+            self._explain(device)
             return candidates[0]
         if self.spent > TOTAL_BUDGET:
             logger.info('%s on %s: not tuned, %.0f s have gone into tuning already', problem, device, self.spent)
@@ -140,9 +142,28 @@ class Tuner:
         """Tell whether anything can be timed now, on tensors such as this one."""
         if torch.compiler.is_compiling() or type(like) not in (Tensor, nn.Parameter):
             return False
-        if like.device.type == 'cuda' and torch.cuda.is_initialized() and torch.cuda.is_current_stream_capturing():
+        if _is_capturing(like.device):
             return False
         return self.timing_alone or _world_size() == 1
+
+    def _explain(self, device: torch.device) -> None:
+        """Say once what to do about kernels that a user may expect to be tuned, and that cannot be timed now."""
+        if _is_capturing(device):
+            reason = (
+                'kernels met first while a CUDA graph is captured are not tuned, and keep their default settings: run '
+                'a step before the capture'
+            )
+        elif _world_size() > 1 and not self.timing_alone:
+            reason = (
+                'kernels are not tuned in a training of several processes, and have their default settings: before '
+                'it, call mmlocalmamba.ops.tuning.tune_together in every process (with MMEngine, KernelTuningHook '
+                'does so)'
+            )
+        else:
+            return
+        if reason not in self._explained:
+            self._explained.add(reason)
+            logger.info('%s: %s', device, reason)
 
     def _file(self, device: torch.device) -> TuningFile | None:
         """Give the file of a device's choices, read at first use; None where tuning is switched off."""
@@ -250,6 +271,10 @@ def cache_folder() -> Path | None:
     except RuntimeError:
         return None
     return base / 'mmlocalmamba' / 'tuning'
+
+
+def _is_capturing(device: torch.device) -> bool:
+    return device.type == 'cuda' and torch.cuda.is_initialized() and torch.cuda.is_current_stream_capturing()
 
 
 def _world_size() -> int:

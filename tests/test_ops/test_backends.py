@@ -147,6 +147,17 @@ def test_broken_kernel_is_not_used(use_fake, caplog, broken, message) -> None:
     assert any('NOT USED' in warning and message in warning for warning in warnings)
 
 
+def test_no_kernel_is_checked_while_a_cuda_graph_is_captured(use_fake, monkeypatch) -> None:
+    use_fake(fake())
+    with monkeypatch.context() as capture:
+        capture.setattr(torch.cuda, 'is_initialized', lambda: True)
+        capture.setattr(torch.cuda, 'is_current_stream_capturing', lambda: True)
+        with pytest.raises(RuntimeError, match='run a step before the capture'):
+            backend_for('cpu')
+
+    assert backend_for('cpu') == 'triton'
+
+
 def test_broken_kernel_raises_if_forced(use_fake) -> None:
     use_fake(fake(backward=wrong_gradient))
 

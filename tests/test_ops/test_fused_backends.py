@@ -61,28 +61,27 @@ def device(monkeypatch, caplog):
 
 def test_kernels_are_those_of_the_scan(device) -> None:
     assert backends.backend_for(CPU) == 'triton'
-    assert backends.fused_backend(OPERATION, CPU) == 'triton'
-    assert backends.has_fused_kernels(OPERATION, CPU)
+    assert backends.fused_kernels(OPERATION, CPU).backend == 'triton'
 
 
 def test_mamba_ssm_leaves_the_rest_to_triton(device, monkeypatch) -> None:
     monkeypatch.setenv(backends.ENVIRONMENT_VARIABLE, 'cuda')
 
     assert backends.backend_for(CPU) == 'cuda'
-    assert backends.fused_backend(OPERATION, CPU) == 'triton'
+    assert backends.fused_kernels(OPERATION, CPU).backend == 'triton'
 
 
 def test_without_triton_mamba_ssm_has_pytorch_around_it(device) -> None:
     device.found['triton'] = scan('triton is not installed.')
 
     assert backends.backend_for(CPU) == 'cuda'
-    assert backends.fused_backend(OPERATION, CPU) is None
+    assert backends.fused_kernels(OPERATION, CPU) is None
 
 
 def test_a_plain_scan_has_pytorch_around_it(device, monkeypatch) -> None:
     monkeypatch.setenv(backends.ENVIRONMENT_VARIABLE, 'chunked')
 
-    assert not backends.has_fused_kernels(OPERATION, CPU)
+    assert backends.fused_kernels(OPERATION, CPU) is None
 
 
 def test_every_operation_has_triton_kernels() -> None:
@@ -114,12 +113,12 @@ def test_kernels_that_disagree_raise_if_asked_for(device, monkeypatch) -> None:
     monkeypatch.setenv(backends.ENVIRONMENT_VARIABLE, 'triton')
 
     with pytest.raises(RuntimeError, match='depthwise_conv on cpu: the fused kernels .* do not agree'):
-        backends.has_fused_kernels(OPERATION, CPU)
+        backends.fused_kernels(OPERATION, CPU)
 
 
 def test_check_sees_nothing_of_the_callers_modes(device) -> None:
     with torch.inference_mode(), torch.autocast('cpu', dtype=torch.bfloat16):
-        assert backends.has_fused_kernels(OPERATION, CPU)
+        assert backends.fused_kernels(OPERATION, CPU) is not None
 
 
 def test_calling_an_operation_without_kernels_says_what_to_call(device, monkeypatch) -> None:

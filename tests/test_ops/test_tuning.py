@@ -212,6 +212,28 @@ def test_nothing_is_timed_while_a_cuda_graph_is_captured(monkeypatch) -> None:
     assert not tuner.may_time(Like(torch.zeros(1)))
 
 
+def test_what_is_met_first_in_a_capture_gets_the_rules_choice(monkeypatch, messages) -> None:
+    tuner = new_tuner()
+    monkeypatch.setattr(tuning, '_is_capturing', lambda device: True)
+
+    assert choose(tuner, 'a') == choose(tuner, 'b') == 'slow'
+    assert tuner.timer.runs == 0
+    assert messages.text.count('run a step before the capture') == 1
+
+
+def test_several_processes_get_the_rules_choice_and_are_told_what_to_call(monkeypatch, messages) -> None:
+    choose(new_tuner())  # what a file says must not matter either: processes may read different ones
+    tuner = new_tuner()
+    monkeypatch.setattr(tuning, '_world_size', lambda: 2)
+
+    assert choose(tuner, 'scan') == choose(tuner, 'other') == 'slow'
+    assert tuner.timer.runs == 0
+    (line,) = [line for line in messages.text.splitlines() if 'several processes' in line]
+    module, _, function = 'mmlocalmamba.ops.tuning.tune_together'.rpartition('.')
+    assert f'{module}.{function}' in line
+    assert callable(getattr(tuning, function))
+
+
 def test_nothing_is_timed_while_a_model_is_traced() -> None:
     tuner = new_tuner()
     with pytest.MonkeyPatch.context() as patch:

@@ -21,7 +21,7 @@ from collections.abc import Callable
 from functools import lru_cache
 from importlib import import_module
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -108,45 +108,72 @@ _FUSED_BY = {'cuda': 'triton'}
 """Back ends of the scan that leave the fused operations to another one, where that can run."""
 
 
-@torch.compiler.assume_constant_result
-def has_fused_kernels(operation: str, device: torch.device) -> bool:
-    """Tell whether an operation has fused kernels on a device; torch.compile takes the answer for granted."""
-    return fused_backend(operation, device) is not None
+class FusedKernels(NamedTuple):
+    """What computes an operation on a device.
+
+    Attributes:
+        backend: Name of the back end.
+        forward: Takes the keyword arguments of the registered operation.
+        backward: Takes those of its backward.
+    """
+
+    backend: str
+    forward: Callable[..., Any]
+    backward: Callable[..., Any]
 
 
-def fused_backend(operation: str, device: torch.device) -> str | None:
-    """Choose the back end whose fused kernels an operation uses on a device.
+def _not_here(**values: Any) -> Any:
+    raise AssertionError('a traced model calls registered operations')
 
-    It is that of the scan. mamba-ssm has a scan alone, and leaves the rest to Triton.
+
+_TRACED = FusedKernels('the one that the registered operation finds', _not_here, _not_here)
+
+
+def fused_kernels(operation: str, device: torch.device) -> FusedKernels | None:
+    """Find an operation's fused kernels for a device.
+
+    They are those of the scan's back end. mamba-ssm has a scan alone, and leaves the rest to Triton.
 
     Args:
         operation: Name of the operation's module.
         device: Where its tensors live.
 
     Returns:
-        The back end's name; None if there is none.
+        The kernels; None if there are none. While a model is traced, that there are some is all that is told: the
+        registered operation finds them.
 
     Raises:
         RuntimeError: If the back end was asked for by name, and its kernels do not agree with PyTorch there.
     """
-    device, asked_for = _indexed(device), _asked_for()
-    return _choose_fused(operation, device, _choose(device, asked_for), asked_for)
+    if torch.compiler.is_compiling():
+        return _TRACED if _has_fused_kernels(operation, device) else None
+    return _choose_fused(operation, device, _asked_for())
+
+
+@torch.compiler.assume_constant_result
+def _has_fused_kernels(operation: str, device: torch.device) -> bool:
+    return _choose_fused(operation, _indexed(device), _asked_for()) is not None
 
 
 @lru_cache(maxsize=64)
-def _choose_fused(operation: str, device: torch.device, scan: str, asked_for: str) -> str | None:
+def _choose_fused(operation: str, device: torch.device, asked_for: str) -> FusedKernels | None:
+    scan = _choose(device, asked_for)
     name = _FUSED_BY.get(scan, scan)
     if operation not in FUSED_OPERATIONS.get(name, ()):
         return None
     if name != scan and load_backend(name).why_not(device.type) is not None:
         return None
+    module = _import_fused(name, operation)
+    kernels = FusedKernels(name, module.forward, module.backward)
+    if tunes(name, device):
+        kernels = FusedKernels(name, *(_tuned(operation, way, getattr(module, way)) for way in ('forward', 'backward')))
     if name not in _CHECKED or device.type not in _CHECKED_DEVICES:
-        return name
+        return kernels
     from .operation_check import operation_check
 
-    problem = operation_check(operation, _import_fused(name, operation), device)
+    problem = operation_check(operation, module, device)
     if problem is None:
-        return name
+        return kernels
     message = (
         f'{operation} on {device}: the fused kernels of back end {name!r} do not agree with PyTorch here: {problem}. '
         'Please report this, with your GPU and versions'
@@ -155,6 +182,10 @@ def _choose_fused(operation: str, device: torch.device, scan: str, asked_for: st
         raise RuntimeError(f"{message} (or use 'auto': unset {ENVIRONMENT_VARIABLE})")
     logger.warning('%s. They are NOT USED: it is a few PyTorch calls.', message)
     return None
+
+
+def _tuned(operation: str, function: str, call: Callable[..., Any]) -> Callable[..., Any]:
+    return lambda **values: run_tuned(operation, function, call, values)
 
 
 def fused(operation: str, function: str) -> Callable[..., Any]:
@@ -167,16 +198,13 @@ def fused(operation: str, function: str) -> Callable[..., Any]:
 
     def run(**values: Any) -> Any:
         device = next(iter(values.values())).device  # the first argument of every operation is a tensor
-        name = fused_backend(operation, device)
-        if name is None:
+        kernels = _choose_fused(operation, device, _asked_for())
+        if kernels is None:
             raise RuntimeError(
                 f'{operation} has no fused kernels for the back end {backend_for(device)!r} on {str(device)!r}: call '
                 'the public function of mmlocalmamba.ops, which then uses PyTorch'
             )
-        implementation = getattr(_import_fused(name, operation), function)
-        if tunes(name, device):
-            return run_tuned(operation, function, implementation, values)
-        return implementation(**values)
+        return getattr(kernels, function)(**values)
 
     return run
 

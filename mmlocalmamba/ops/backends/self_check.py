@@ -76,7 +76,15 @@ def collect_apart(collect: Callable[[], list[str]]) -> str | None:
 
     Returns:
         The problems in one sentence, or what was raised; None if there are none.
+
+    Raises:
+        RuntimeError: If a CUDA graph is being captured, which a check would spoil.
     """
+    if torch.cuda.is_initialized() and torch.cuda.is_current_stream_capturing():
+        raise RuntimeError(
+            'GPU kernels are checked before their first use on a device, which cannot be done while a CUDA graph is '
+            'captured: run a step before the capture'
+        )
     problems: list[str] = []
 
     def run() -> None:

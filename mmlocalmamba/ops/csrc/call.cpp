@@ -32,19 +32,21 @@ bool can_be_addressed(const Tensor& tensor) {
 }
 
 void check(std::string_view function, const Signature::Name& argument, const Tensor& tensor) {
-  const std::string who = std::string(function) + ": " + std::string(argument.name);
+  // Text is made for errors alone: it would take longer than a small call.
+  const auto refuse = [&](const std::string& what) {
+    throw Error{std::string(function) + ": " + std::string(argument.name) + what};
+  };
+  const auto sizes = [&] { return text_of(tensor.sizes, tensor.dims); };
   if (tensor.dims < 0) {
-    if (!argument.optional) throw Error{who + " is missing"};
+    if (!argument.optional) refuse(" is missing");
     return;
   }
-  if (tensor.dims > kMostDims) throw Error{who + " has " + std::to_string(tensor.dims) + " dimensions, 5 at most go"};
-  if (tensor.dtype < 0 || tensor.dtype > 4)
-    throw Error{who + " has the unknown dtype code " + std::to_string(tensor.dtype)};
-  const std::string sizes = text_of(tensor.sizes, tensor.dims);
-  for (int64_t i = 0; i < tensor.dims; ++i)
-    if (tensor.sizes[i] < 0) throw Error{who + " has a negative size: " + sizes};
-  if (!can_be_addressed(tensor)) throw Error{who + " is too large: " + sizes};
-  if (tensor.data == nullptr && elements_of(tensor) > 0) throw Error{who + " has no data, but sizes " + sizes};
+  if (tensor.dims > kMostDims) refuse(" has " + std::to_string(tensor.dims) + " dimensions, 5 at most go");
+  if (tensor.dtype < 0 || tensor.dtype > 4) refuse(" has the unknown dtype code " + std::to_string(tensor.dtype));
+  if (std::any_of(tensor.sizes, tensor.sizes + tensor.dims, [](int64_t size) { return size < 0; }))
+    refuse(" has a negative size: " + sizes());
+  if (!can_be_addressed(tensor)) refuse(" is too large: " + sizes());
+  if (tensor.data == nullptr && elements_of(tensor) > 0) refuse(" has no data, but sizes " + sizes());
 }
 
 }  // namespace
@@ -107,10 +109,10 @@ void View::refuse(const std::string& wanted) const {
 
 Call::Call(const Signature& signature, const Tensor* tensors, const double* numbers, int64_t num_threads)
     : threads(num_threads), kernels(chosen_kernels()), signature_(signature), tensors_(tensors), numbers_(numbers) {
-  const std::string function(signature.function);
-  if (tensors == nullptr) throw Error{function + " was called without tensors"};
-  if (numbers == nullptr && !signature.numbers.empty()) throw Error{function + " was called without numbers"};
-  for (size_t i = 0; i < signature.tensors.size(); ++i) check(function, signature.tensors[i], tensors[i]);
+  if (tensors == nullptr) throw Error{std::string(signature.function) + " was called without tensors"};
+  if (numbers == nullptr && !signature.numbers.empty())
+    throw Error{std::string(signature.function) + " was called without numbers"};
+  for (size_t i = 0; i < signature.tensors.size(); ++i) check(signature.function, signature.tensors[i], tensors[i]);
 }
 
 View Call::operator[](std::string_view name) const {

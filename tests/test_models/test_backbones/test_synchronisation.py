@@ -53,6 +53,7 @@ class NothingWaits(TorchDispatchMode):
     def __init__(self) -> None:
         super().__init__()
         self.operations = 0
+        self.seen: set[str] = set()
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
@@ -66,12 +67,14 @@ class NothingWaits(TorchDispatchMode):
         if len(before | after) > 1:
             raise WaitingError(f'{func.name()} goes from {before} to {after}')
         self.operations += 1
+        self.seen.add(func.name().split('.')[0])
         return out
 
 
 @pytest.fixture
-def on_a_gpu(monkeypatch) -> None:
+def on_a_gpu(monkeypatch) -> Iterator[None]:
     """Let the Triton kernels be chosen everywhere, and no call ask for a GPU."""
+    backends._choose_fused.cache_clear()
     monkeypatch.setattr(backends, '_choose', lambda device, name: 'triton')
     monkeypatch.setattr('mmlocalmamba.ops.scan_tuning.interchangeable_backends', lambda device: ('triton',))
     monkeypatch.setattr(backends, '_CHECKED_DEVICES', ())
@@ -83,6 +86,8 @@ def on_a_gpu(monkeypatch) -> None:
     monkeypatch.setattr('torch.cuda.is_bf16_supported', lambda *_: True)
     # It looks at its values, which there are none of.
     monkeypatch.setattr(torch.nn.init, 'trunc_normal_', lambda tensor, **_: tensor)
+    yield
+    backends._choose_fused.cache_clear()
 
 
 @pytest.fixture
@@ -123,6 +128,35 @@ def test_a_backward_never_waits(make, options) -> None:
             torch.autograd.backward(outputs, [torch.empty_like(x) for x in outputs])
 
     assert mode.operations > 50
+    assert all(parameter.grad is not None for parameter in model.parameters())
+
+
+@MAKERS
+@OPTIONS
+@pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.usefixtures('on_a_gpu')
+def test_a_step_under_autocast_never_waits(make, options, dtype, monkeypatch) -> None:
+    """Without a GPU, autograd and autocast together take fake tensors on the CPU alone, where copying is no operation.
+
+    So what copies to the host is refused by its name.
+    """
+    if dtype == torch.float16 and torch.__version__ < (2, 5):
+        pytest.skip('float16 autocast on the CPU wants torch 2.5')
+
+    def refused(self, *_args, **_options):
+        raise WaitingError('a value goes to the host')
+
+    for name in ('cpu', 'item', 'tolist', 'numpy', '__bool__', '__int__', '__float__'):
+        monkeypatch.setattr(Tensor, name, refused)
+    with FakeTensorMode():
+        model, image = make(**options).train(), torch.randn(2, 3, 40, 56)
+        with NothingWaits() as mode:
+            with torch.autocast('cpu', dtype):
+                outputs = model(image)
+            torch.autograd.backward(outputs, [torch.empty_like(x) for x in outputs])
+
+    assert mode.operations > 50
+    assert mode.seen >= {'mmlocalmamba::selective_scan', 'mmlocalmamba::selective_scan_backward'}
     assert all(parameter.grad is not None for parameter in model.parameters())
 
 

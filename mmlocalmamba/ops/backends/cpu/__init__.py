@@ -9,11 +9,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from ...scan_inputs import ScanGrads, ScanInputs
-from ...tokens import unit_stride
+from ...tokens import empty_like
 from .library import BrokenLibraryError, Library, MissingLibraryError, library, load_library
 
 CHUNK = 64
@@ -50,25 +49,15 @@ def states_shape(inputs: ScanInputs) -> tuple[int, ...]:
 
 
 def _arguments(inputs: ScanInputs) -> dict[str, Any]:
-    """Give the inputs by the names that the library knows them by, in layouts that it takes."""
-    return dict(
-        u=unit_stride(inputs.u),
-        dt=unit_stride(inputs.dt),
-        A=inputs.A.contiguous(),
-        B=unit_stride(inputs.B),
-        C=unit_stride(inputs.C),
-        D=inputs.D.contiguous(),
-        dt_bias=inputs.dt_bias.contiguous(),
-        order=inputs.order.contiguous(),
-        dt_weight=None if inputs.dt_weight is None else inputs.dt_weight.contiguous(),
-        log_A=inputs.log_A,
-    )
+    """Give the inputs by the names that the library knows them by."""
+    u, dt, A, B, C, D, dt_bias, order, _, dt_weight, log_A = inputs
+    return dict(u=u, dt=dt, A=A, B=B, C=C, D=D, dt_bias=dt_bias, order=order, dt_weight=dt_weight, log_A=log_A)
 
 
 def forward(inputs: ScanInputs, keep_states: bool) -> tuple[Tensor, Tensor]:
     """Scan; returns y and, if asked to keep them, the states before each chunk."""
     u, A = inputs.u, inputs.A
-    y = u.new_empty(u.shape[0], A.shape[0], inputs.map_tokens, u.shape[-1])
+    y = u.new_empty((u.shape[0], A.shape[0], inputs.map_tokens, u.shape[-1]))
     states = A.new_empty(states_shape(inputs)) if keep_states else None
     library().scan_forward(**_arguments(inputs), y=y, states=states)
     return y, A.new_empty(0) if states is None else states
@@ -77,11 +66,10 @@ def forward(inputs: ScanInputs, keep_states: bool) -> tuple[Tensor, Tensor]:
 def backward(grad_y: Tensor, inputs: ScanInputs, states: Tensor) -> ScanGrads:
     """Compute the states again, and run the recurrence backwards."""
     tensors = (getattr(inputs, name) for name in ScanGrads._fields)
-    room: list[Any] = [None if x is None else torch.empty(x.shape, dtype=x.dtype) for x in tensors]
+    room: list[Any] = [None if x is None else empty_like(x) for x in tensors]
     grads = ScanGrads(*room)
-    grad_y = unit_stride(grad_y.to(inputs.u.dtype))
     outputs = {f'grad_{name}': value for name, value in grads._asdict().items()}
-    library().scan_backward(**_arguments(inputs), grad_y=grad_y, states=states.contiguous(), **outputs)
+    library().scan_backward(**_arguments(inputs), grad_y=grad_y, states=states, **outputs)
     return grads
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from ...add_norm import empty_outputs
-from ...tokens import unit_stride
+from ...tokens import empty_like
 from .library import library
 
 
@@ -15,9 +15,11 @@ def forward(
     """Compute the outputs; arguments as in the operation's schema."""
     normed, residual = empty_outputs(hidden, before, weight)
     library().add_norm_forward(
-        hidden=unit_stride(hidden),
-        residual=None if before is None else unit_stride(before),
-        **_constants(weight, cos, sin),
+        hidden=hidden,
+        residual=before,
+        weight=weight,
+        cos=cos,
+        sin=sin,
         eps=eps,
         normed=normed,
         new_residual=residual,
@@ -35,22 +37,16 @@ def backward(
     eps: float,
 ) -> list[Tensor]:
     """Compute the gradients, in the order of the operation's arguments."""
-    grad_sum, grad_weight = residual.new_empty(residual.shape), weight.new_empty(weight.shape)
+    grad_sum, grad_weight = empty_like(residual), empty_like(weight)
     library().add_norm_backward(
-        grad_normed=unit_stride(grad_normed),
-        grad_residual=unit_stride(grad_residual.to(residual.dtype)),
-        residual=unit_stride(residual),
-        **_constants(weight, cos, sin),
+        grad_normed=grad_normed,
+        grad_residual=grad_residual,
+        residual=residual,
+        weight=weight,
+        cos=cos,
+        sin=sin,
         eps=eps,
         grad_sum=grad_sum,
         grad_weight=grad_weight,
     )
     return [grad_sum, grad_weight]
-
-
-def _constants(weight: Tensor, cos: Tensor | None, sin: Tensor | None) -> dict[str, Tensor | None]:
-    return dict(
-        weight=weight.contiguous(),
-        cos=None if cos is None else cos.contiguous(),
-        sin=None if sin is None else sin.contiguous(),
-    )

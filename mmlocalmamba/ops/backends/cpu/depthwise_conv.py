@@ -4,29 +4,27 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from ...tokens import unit_stride
+from ...tokens import empty_like
 from .library import library
 
 
 def forward(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """Compute the outputs; arguments as in the operation's schema."""
-    y = x.new_empty(x.shape)
-    library().depthwise_conv_forward(**_arguments(x, weight, bias), y=y)
+    y = empty_like(x)
+    library().depthwise_conv_forward(x=x, weight=weight, bias=bias, y=y)
     return y
 
 
 def backward(grad_y: Tensor, x: Tensor, weight: Tensor, bias: Tensor) -> list[Tensor]:
     """Compute the gradients, in the order of the operation's arguments."""
-    grads = [tensor.new_empty(tensor.shape) for tensor in (x, weight, bias)]
+    grads = [empty_like(tensor) for tensor in (x, weight, bias)]
     library().depthwise_conv_backward(
-        **_arguments(x, weight, bias),
-        grad_y=unit_stride(grad_y.to(x.dtype)),
+        x=x,
+        weight=weight,
+        bias=bias,
+        grad_y=grad_y,
         grad_x=grads[0],
         grad_weight=grads[1],
         grad_bias=grads[2],
     )
     return grads
-
-
-def _arguments(x: Tensor, weight: Tensor, bias: Tensor) -> dict[str, Tensor]:
-    return dict(x=unit_stride(x), weight=weight.contiguous(), bias=bias.contiguous())

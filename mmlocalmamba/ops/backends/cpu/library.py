@@ -11,6 +11,7 @@ import json
 import logging
 import struct
 import sys
+from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -33,17 +34,25 @@ _DTYPES = {torch.float32: 0, torch.float64: 1, torch.bfloat16: 2, torch.float16:
 _MOST_DIMS = 5
 
 
-def _tensor_packers() -> list[Any]:
-    """Make the functions that pack struct Tensor of csrc/interface.h, by the number of dimensions."""
-    packers = []
-    for dims in range(_MOST_DIMS + 1):
-        unused = f'{8 * (_MOST_DIMS - dims)}x'
-        packers.append(struct.Struct(f'{3 + dims}q{unused}{dims}q{unused}').pack)
-    return packers
+_ABSENT = (0, 0, -1)
+"""A tensor's address, dtype and number of dimensions where there is none."""
 
 
-_PACK = _tensor_packers()
-_ABSENT = _PACK[0](0, 0, -1)
+@lru_cache(maxsize=256)
+def _tensor_packer(dims: tuple[int, ...]) -> Callable[..., bytes]:
+    """Make the function that packs an array of struct Tensor of csrc/interface.h.
+
+    Args:
+        dims: Number of dimensions of each tensor.
+
+    Returns:
+        It takes each tensor's address, dtype, number of dimensions, sizes and strides, all in a row.
+    """
+    layout = ''
+    for count in dims:
+        unused = f'{8 * (_MOST_DIMS - count)}x'
+        layout += f'{3 + count}q{unused}{count}q{unused}'
+    return struct.Struct(layout).pack
 
 
 class MissingLibraryError(FileNotFoundError):
@@ -82,25 +91,31 @@ class Function:
 
     def __call__(self, **arguments: Tensor | float | None) -> None:
         """Call it with as many threads as PyTorch uses."""
-        packed = []
+        described: list[int] = []
+        dims: list[int] = []
         try:
             for name in self.tensors:
                 tensor: Any = arguments[name]
                 if tensor is None:
-                    packed.append(_ABSENT)
+                    described += _ABSENT
+                    dims.append(0)
                     continue
-                if not tensor.is_cpu:
-                    raise LookupError
                 shape = tensor.shape
-                dims = len(shape)
-                packed.append(_PACK[dims](tensor.data_ptr(), _DTYPES[tensor.dtype], dims, *shape, *tensor.stride()))
+                count = len(shape)
+                if not tensor.is_cpu or count > _MOST_DIMS:
+                    raise LookupError
+                dims.append(count)
+                described += (tensor.data_ptr(), _DTYPES[tensor.dtype], count)
+                described += shape
+                described += tensor.stride()
+            tensors = _tensor_packer(tuple(dims))(*described)
             numbers = self._pack_numbers(*[arguments[name] for name in self.numbers])
         except (LookupError, AttributeError, struct.error):
             raise self._refusal(arguments) from None
         if len(arguments) != self._size:
             raise self._refusal(arguments)
         # Bytes go to C as they are, without a copy; both are this call's own, whatever other threads do.
-        message = self._call(b''.join(packed), numbers, torch.get_num_threads())
+        message = self._call(tensors, numbers, torch.get_num_threads())
         if message is not None:
             text = message.decode()
             raise MemoryError(text) if text.endswith('out of memory') else ValueError(text)

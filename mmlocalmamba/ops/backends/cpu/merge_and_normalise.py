@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from ...channel_gate import ChannelGate, empty_outputs, gate_gradients
-from ...tokens import unit_stride
+from ...tokens import empty_like
 from .library import library
 
 
 def forward(y: Tensor, z: Tensor, eps: float, out_eps: float, **weights: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Compute the outputs; arguments as in the operation's schema."""
     out, mean, gates = empty_outputs(y)
-    weights = {name: weight.contiguous() for name, weight in weights.items()}
-    tokens = dict(y=unit_stride(y), z=unit_stride(z.to(y.dtype)))
     library().merge_and_normalise_forward(
-        **tokens, **weights, eps=eps, out_eps=out_eps, out=out, mean=mean, gates=gates
+        y=y, z=z, **weights, eps=eps, out_eps=out_eps, out=out, mean=mean, gates=gates
     )
     return out, mean, gates
 
@@ -35,16 +32,15 @@ def backward(
 ) -> list[Tensor]:
     """Compute the gradients, in the order of the operation's arguments."""
     kernels = library()
-    y, gates = unit_stride(y), gates.contiguous()
-    grad_sum, grad_z, grad_gates = y.new_empty(z.shape), y.new_empty(z.shape), torch.empty_like(gates)
-    grad_weight, grad_bias = (x.new_empty(x.shape) for x in (out_norm_weight, out_norm_bias))
+    grad_sum, grad_z, grad_gates = empty_like(z, y.dtype), empty_like(z), empty_like(gates)
+    grad_weight, grad_bias = empty_like(out_norm_weight), empty_like(out_norm_bias)
     kernels.merge_and_normalise_grad_gates(
-        grad_out=unit_stride(grad_out.to(y.dtype)),
+        grad_out=grad_out,
         y=y,
-        z=unit_stride(z.to(y.dtype)),
+        z=z,
         gates=gates,
-        out_norm_weight=out_norm_weight.contiguous(),
-        out_norm_bias=out_norm_bias.contiguous(),
+        out_norm_weight=out_norm_weight,
+        out_norm_bias=out_norm_bias,
         out_eps=out_eps,
         grad_sum=grad_sum,
         grad_z=grad_z,
@@ -53,8 +49,8 @@ def backward(
         grad_out_norm_bias=grad_bias,
     )
     grads = gate_gradients(ChannelGate(**weights, eps=eps), mean, gates, grad_gates, y.shape[2])
-    grad_y = y.new_empty(y.shape)
+    grad_y = empty_like(y)
     kernels.merge_and_normalise_backward(
-        grad_sum=grad_sum, y=y, gates=gates, grad_mean=grads.mean.contiguous(), eps=eps, grad_y=grad_y
+        grad_sum=grad_sum, y=y, gates=gates, grad_mean=grads.mean, eps=eps, grad_y=grad_y
     )
-    return [grad_y, grad_z.to(z.dtype), *grads.weights, grad_weight, grad_bias]
+    return [grad_y, grad_z, *grads.weights, grad_weight, grad_bias]
