@@ -2,6 +2,7 @@
 
 from .backbones import ConvNeXt, LocalVim, LocalVMamba, Vim, VMamba
 from .classifiers import ClassificationHead, ImageClassifier
+from .data_preprocessors import MultispectralDataPreprocessor
 from .layers.norm import LN2d
 from .necks import SimpleFPN
 
@@ -12,6 +13,7 @@ __all__ = [
     'LN2d',
     'LocalVMamba',
     'LocalVim',
+    'MultispectralDataPreprocessor',
     'SimpleFPN',
     'VMamba',
     'Vim',
