@@ -13,8 +13,11 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument('--train', type=int, default=200, help='number of training images (default: 200)')
     parser.add_argument('--val', type=int, default=40, help='number of held-out images (default: 40)')
     parser.add_argument('--seed', type=int, default=0, help='same seed, same bytes (default: 0)')
+    parser.add_argument(
+        '--bands', type=int, default=0, help='make multispectral images: TIFF of 16 bits with that many bands'
+    )
     args = parser.parse_args(arguments)
-    write_shapes(args.root, {'train': args.train, 'val': args.val}, args.seed)
+    write_shapes(args.root, {'train': args.train, 'val': args.val}, args.seed, args.bands)
     print(f'{args.train} training and {args.val} held-out images are in {args.root}')
 
 

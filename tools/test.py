@@ -9,6 +9,7 @@ from mmengine.config import Config, ConfigDict
 
 from mmlocalmamba.compat.torch_load import refuse_unsafe_checkpoints
 from mmlocalmamba.engine.allocator import keep_freed_memory
+from mmlocalmamba.engine.channel_check import check_channels
 from mmlocalmamba.engine.cli import build_runner, load_config, make_parser
 from mmlocalmamba.engine.data_check import check_data, clean_annotations
 from mmlocalmamba.engine.device import fit_launcher, has_accelerator, start_process_group
@@ -96,6 +97,7 @@ def main(arguments: list[str] | None = None) -> None:
 
     notes = clean_annotations(cfg, ['test']) + check_data(cfg, ['test'])
     check_file('checkpoint', args.checkpoint)
+    check_channels(cfg)
 
     if not has_accelerator():
         keep_freed_memory()

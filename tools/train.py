@@ -8,6 +8,7 @@ from mmengine.config import Config
 
 from mmlocalmamba.compat.torch_load import refuse_unsafe_checkpoints
 from mmlocalmamba.engine.allocator import keep_freed_memory
+from mmlocalmamba.engine.channel_check import check_channels
 from mmlocalmamba.engine.cli import build_runner, load_config, make_parser, scale_learning_rate
 from mmlocalmamba.engine.data_check import check_data, clean_annotations
 from mmlocalmamba.engine.device import fit_launcher, fit_precision, has_accelerator, start_process_group, use_amp
@@ -60,6 +61,7 @@ def main(arguments: list[str] | None = None) -> None:
         *check_data(cfg, ['train', 'val']),
     ]
     check_weights(cfg)
+    check_channels(cfg)
 
     if not has_accelerator():
         keep_freed_memory()

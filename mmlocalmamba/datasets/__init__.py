@@ -2,5 +2,6 @@
 
 from .direction_textures import DirectionTextures
 from .image_folder import ImageFolder, TimmTransform
+from .multispectral import LoadMultispectralImage
 
-__all__ = ['DirectionTextures', 'ImageFolder', 'TimmTransform']
+__all__ = ['DirectionTextures', 'ImageFolder', 'LoadMultispectralImage', 'TimmTransform']

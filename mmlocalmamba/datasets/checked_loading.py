@@ -15,6 +15,7 @@ from typing import Any
 import cv2
 import numpy as np
 from mmengine.logging import print_log
+from PIL import Image
 
 from .bad_samples import BadSample, BadSampleList, BadSamplePolicy
 from .image_problems import bits_per_channel, decoding_problem, image_problem, is_local, may_be_cut_off
@@ -23,6 +24,7 @@ _DATA_ERRORS = (OSError, ValueError, AssertionError, EOFError, SyntaxError, stru
 """What decoders raise for bad data. Any other error is not the sample's fault, unless its file is bad."""
 
 _IGNORED = 255
+_THIN = 'is one pixel wide or high, which the loading of masks in the mm packages does not take'
 
 
 class BadSampleError(RuntimeError):
@@ -59,7 +61,7 @@ class CheckedLoading:
         except MemoryError:
             raise
         except Exception as error:
-            sample = _explain(files, results, error)
+            sample = _explain(files, results, error, self._loads_masks)
             if sample is None:
                 raise
             self._reject(sample, error)
@@ -104,13 +106,15 @@ class CheckedLoading:
 
     def _mask_problem(self, loaded: dict[str, Any]) -> BadSample | None:
         mask, path = loaded['gt_seg_map'], str(loaded.get('seg_map_path'))
+        if mask.ndim < 2:
+            return BadSample(path, _THIN)
         if mask.ndim != 2:
             return BadSample(
                 path,
                 f'has the shape {mask.shape}: want one number per pixel, as in a gray or palette PNG (palettes need '
                 "imdecode_backend='pillow')",
             )
-        size = loaded['img'].shape[:2] if 'img' in loaded else mask.shape
+        size = tuple(loaded.get('ori_shape', mask.shape))  # test pipelines resize the image before they load its mask
         if mask.shape != size:
             shapes = ' x '.join(map(str, mask.shape)), ' x '.join(map(str, size))
             return BadSample(path, f'is {shapes[0]} pixels, but its image {loaded.get("img_path")} is {shapes[1]}')
@@ -190,12 +194,14 @@ def _loads_images(transform: Any) -> bool:
     )
 
 
-def _explain(files: list[str], results: dict[str, Any], error: Exception) -> BadSample | None:
+def _explain(files: list[str], results: dict[str, Any], error: Exception, masks: bool) -> BadSample | None:
     """Say what is wrong with a sample that did not load; None if the error is not the sample's fault."""
     for file in files:
         problem = image_problem(file)
         if problem is not None:
             return BadSample(file, problem)
+        if masks and 1 in Image.open(file).size:
+            return BadSample(file, _THIN)
     if not isinstance(error, _DATA_ERRORS):
         return None
     source = files[0] if files else str(results.get('img_path'))

@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image
 
 _JPEG, _PNG, _WEBP = b'\xff\xd8', b'\x89PNG\r\n\x1a\n', b'RIFF'
+_NPY = b'\x93NUMPY'
 _TIFF = (b'II*\0', b'MM\0*')
 _BITS_PER_SAMPLE = 258
 _JPEG_SCAN, _JPEG_END, _PNG_END = b'\xff\xda', b'\xff\xd9', b'IEND'
@@ -61,12 +62,16 @@ def image_problem(path: str | Path) -> str | None:
 
 def decoding_problem(data: bytes) -> str | None:
     """Say what is wrong with the bytes of an image file, by decoding them; None if nothing is found."""
+    if data.startswith(_NPY):
+        return _npy_problem(data)
     try:
         with Image.open(io.BytesIO(data)) as image:
             image.load()
     except Image.UnidentifiedImageError:
         if _decodes_with_opencv(data):
             return None
+        if data.startswith(_TIFF):
+            return None  # Pillow and OpenCV do not know all kinds, such as those of many bands
         return 'is text, not an image' if _is_text(data[:256]) else f'is no image: it starts with {data[:8]!r}'
     except Image.DecompressionBombError as error:
         return f'is too large: {error}'
@@ -113,6 +118,14 @@ def _tiff_bits(data: bytes) -> int:
     except struct.error:  # the file is cut off
         pass
     return 8
+
+
+def _npy_problem(data: bytes) -> str | None:
+    try:
+        np.load(io.BytesIO(data), allow_pickle=False)
+    except (ValueError, EOFError) as error:
+        return f'is cut off or damaged: {error}'
+    return None
 
 
 def _decodes_with_opencv(data: bytes) -> bool:

@@ -158,7 +158,7 @@ def coco_annotation(mask: np.ndarray, label: int, image_id: int, annotation_id: 
     }
 
 
-def write_shapes(root: Path, counts: Mapping[str, int], seed: int = 0) -> None:
+def write_shapes(root: Path, counts: Mapping[str, int], seed: int = 0, bands: int = 0) -> None:
     """Generate the data set, in place of any that is there.
 
     It is written as ``annotations/instances_{train,val}.json``, ``train/`` and ``val/``, and under ``ade-like/`` as
@@ -168,17 +168,20 @@ def write_shapes(root: Path, counts: Mapping[str, int], seed: int = 0) -> None:
         root: Folder to write into.
         counts: Number of images of 'train' and of 'val'.
         seed: Same seed, same bytes. An image does not depend on how many others there are.
+        bands: If positive, images are TIFF files of that many pages, in 16 bits: see :func:`spectral_bands`.
 
     Raises:
-        ValueError: If a split is unknown or has no image.
+        ValueError: If a split is unknown or has no image, or ``bands`` is negative.
     """
+    if bands < 0:
+        raise ValueError(f'bands={bands} must not be negative')
     for split, count in counts.items():
         if split not in SPLITS or count < 1:
             raise ValueError(f'{count} images of {split!r}: want 1 or more of each of {sorted(SPLITS)}')
-        _write_split(root, split, count, seed)
+        _write_split(root, split, count, seed, bands)
 
 
-def _write_split(root: Path, split: str, count: int, seed: int) -> None:
+def _write_split(root: Path, split: str, count: int, seed: int, bands: int) -> None:
     ade = root / 'ade-like'
     images, masks, plain = ade / 'images' / SPLITS[split], ade / 'annotations' / SPLITS[split], root / split
     for folder in (images, masks, plain, root / 'annotations'):
@@ -194,17 +197,40 @@ def _write_split(root: Path, split: str, count: int, seed: int) -> None:
     for index in range(count):
         sample = make_sample(np.random.default_rng([seed, list(SPLITS).index(split), index]))
         name = f'{index:06d}'
-        _write_image(plain / f'{name}.jpg', sample.image)
-        _write_image(images / f'{name}.jpg', sample.image)
+        suffix = '.tif' if bands else '.jpg'
+        image = spectral_bands(sample.image, bands) if bands else sample.image
+        _write_image(plain / f'{name}{suffix}', image)
+        _write_image(images / f'{name}{suffix}', image)
         _write_image(masks / f'{name}.png', sample.semantic_mask())
         height, width = sample.image.shape[:2]
-        content['images'].append({'id': index, 'file_name': f'{name}.jpg', 'height': height, 'width': width})
+        content['images'].append({'id': index, 'file_name': f'{name}{suffix}', 'height': height, 'width': width})
         for i in sample.annotated:
             number = len(content['annotations']) + 1
             content['annotations'].append(coco_annotation(sample.masks[i], sample.labels[i], index, number))
     (root / 'annotations' / f'instances_{split}.json').write_text(json.dumps(content), encoding='utf-8')
 
 
+def spectral_bands(image: np.ndarray, bands: int) -> np.ndarray:
+    """Make up what a sensor of many bands would see: bell curves from blue to red, as reflectances x 10000.
+
+    Args:
+        image: uint8 (H, W, 3), BGR.
+        bands: Number of bands.
+
+    Returns:
+        uint16 (H, W, bands), 0 to 10000.
+    """
+    centres, colours = np.linspace(0, 2, bands)[:, None], np.arange(3)
+    weights = np.exp(-((centres - colours) ** 2) / 0.5)
+    weights /= weights.sum(1, keepdims=True)
+    return np.round(image @ weights.T * (10000 / 255)).astype(np.uint16)
+
+
 def _write_image(path: Path, image: np.ndarray) -> None:
+    if path.suffix == '.tif':
+        written = cv2.imwritemulti(str(path), list(np.ascontiguousarray(image.transpose(2, 0, 1))))
+        if not written:
+            raise OSError(f'{path} could not be written')
+        return
     if not cv2.imwrite(str(path), image, [cv2.IMWRITE_JPEG_QUALITY, 95] if path.suffix == '.jpg' else []):
         raise OSError(f'{path} could not be written')

@@ -1,4 +1,4 @@
-"""Models: importing this registers them. All but the classifier can be imported without any mm package."""
+"""Models: importing this registers them. What is built on MMEngine is left out without it."""
 
 from typing import Any
 
@@ -12,6 +12,7 @@ from .variants import VARIANTS, build_backbone
 
 if HAS_MMENGINE:
     from .classifiers import ImageClassifier
+    from .data_preprocessors import MultispectralDataPreprocessor
 
 __all__ = [
     'VARIANTS',
@@ -21,6 +22,7 @@ __all__ = [
     'LN2d',
     'LocalVMamba',
     'LocalVim',
+    'MultispectralDataPreprocessor',
     'SimpleFPN',
     'VMamba',
     'Vim',

@@ -18,11 +18,12 @@ SHRINK = 8
 
 @pytest.fixture(scope='session')
 def small_data(tmp_path_factory) -> Path:
-    """A folder with data/coco, data/ade and data/shapes, all made of a few generated images."""
+    """A folder with data/coco, data/ade, data/shapes and data/multispectral, all made of a few generated images."""
     from mmlocalmamba.datasets.shapes import write_shapes
 
     root = tmp_path_factory.mktemp('small_data')
     write_shapes(root / 'data/shapes', {'train': 4, 'val': 2})
+    write_shapes(root / 'data/multispectral', {'train': 4, 'val': 2}, bands=13)
     for split, count in {'train': 4, 'val': 2}.items():
         write_coco_and_ade(root / 'data', split, count)
     return root

@@ -8,6 +8,7 @@ from mmengine.config import ConfigDict
 from mmengine.logging import MessageHub
 
 import mmlocalmamba  # noqa: F401
+from mmlocalmamba.engine.channel_check import check_channels
 from mmlocalmamba.engine.cli import build_runner
 from mmlocalmamba.engine.data_check import check_data
 from mmlocalmamba.models.backbones.base import ScanBackbone
@@ -15,7 +16,14 @@ from mmlocalmamba.models.backbones.base import ScanBackbone
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
 DENSE = sorted(
     str(path.relative_to(CONFIGS))
-    for pattern in ('*.py', 'cross/*.py', 'demo/*_shapes.py', 'baselines/*mask_rcnn*.py', 'baselines/upernet*.py')
+    for pattern in (
+        '*.py',
+        'multispectral/*.py',
+        'cross/*.py',
+        'demo/*_shapes.py',
+        'baselines/*mask_rcnn*.py',
+        'baselines/upernet*.py',
+    )
     for path in CONFIGS.glob(pattern)
 )
 OUR_UPERNETS = [name for name in DENSE if 'upernet' in name and '_s_' not in name and 'baselines' not in name]
@@ -26,6 +34,7 @@ OUR_UPERNETS = [name for name in DENSE if 'upernet' in name and '_s_' not in nam
 def test_a_config_trains_and_is_evaluated(name, one_step_config):
     cfg = one_step_config(name)
     check_data(cfg, ['train', 'val', 'test'])
+    check_channels(cfg)
     runner = build_runner(cfg)
     backbone = runner.model.backbone
     trained = {key: value for key, value in backbone.named_parameters() if value.requires_grad}

@@ -142,18 +142,18 @@ def test_annotations_that_do_not_load_are_told_by_their_image(files, bad):
         dataset.pipeline(data)
 
 
-def load_mask(folder, name, mask, training=True, **settings):
+def load_mask(folder, name, mask, training=True, reduce=False, before=(), **settings):
     """Load an image of 48 x 64 pixels and a mask, written unless it is None, by MMSegmentation's transforms."""
     path = folder / f'{name}.png'
     if isinstance(mask, Image.Image):
         mask.save(path)
     elif mask is not None:
         cv2.imwrite(str(path), mask)
-    pipeline = [LOAD, dict(type='mmseg.LoadAnnotations', **settings)]
+    pipeline = [LOAD, *before, dict(type='mmseg.LoadAnnotations', **settings)]
     dataset = Images([folder / 'good0.jpg'], pipeline, test_mode=not training)
     assert check_loading(dataset, 'raise', BadSampleList(folder / 'log')) == 2
     return dataset.pipeline(
-        dict(img_path=str(folder / 'good0.jpg'), seg_map_path=str(path), reduce_zero_label=False, seg_fields=[])
+        dict(img_path=str(folder / 'good0.jpg'), seg_map_path=str(path), reduce_zero_label=reduce, seg_fields=[])
     )
 
 
@@ -184,6 +184,20 @@ def test_a_mask_without_a_label_is_bad_in_training_alone(files):
     assert load_mask(files, 'void', ignored, training=False)['gt_seg_map'].shape == (48, 64)
     ignored[0, 0] = 3
     assert load_mask(files, 'void', ignored)['gt_seg_map'].max() == 255
+
+
+def test_a_mask_is_compared_with_the_image_before_it_was_resized(files):
+    resize = dict(type='Resize', scale=(96, 96), keep_ratio=True)
+    assert load_mask(files, 'fits', noise(48, 64, 1), before=[resize])['img'].shape[:2] == (72, 96)
+    with pytest.raises(BadSampleError, match=r'as_resized\.png is 72 x 96 pixels, but its image .* is 48 x 64'):
+        load_mask(files, 'as_resized', noise(72, 96, 1), before=[resize])
+
+
+@pytest.mark.parametrize('size', [(1, 1), (1, 64)])
+@pytest.mark.parametrize('reduce', [False, True])
+def test_a_mask_of_one_row_is_named(size, reduce, files):
+    with pytest.raises(BadSampleError, match=r'thin\.png is one pixel wide or high'):
+        load_mask(files, 'thin', noise(*size, 1), reduce=reduce)
 
 
 def test_a_cut_off_mask_is_named(files):
