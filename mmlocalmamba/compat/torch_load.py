@@ -97,6 +97,16 @@ def refuse_unsafe_checkpoints() -> None:
     register_safe_globals()
 
 
+def can_be_mapped(path: str | Path) -> bool:
+    """Tell whether ``torch.load(mmap=True)`` takes a file: it wants a zip archive, and a path that is valid text.
+
+    In a locale such as C, Python keeps other bytes of a path as surrogates, which PyTorch refuses there.
+    """
+    with open(path, 'rb') as file:
+        is_zip = file.read(len(_ZIP_START)) == _ZIP_START
+    return is_zip and not any('\ud800' <= letter <= '\udfff' for letter in str(path))
+
+
 def check_checkpoint(path: str | Path) -> None:
     """Check that a checkpoint loads without full unpickling, which can run code; tensors' data stays on the disk.
 
@@ -110,11 +120,9 @@ def check_checkpoint(path: str | Path) -> None:
     """
     if os.environ.get(FORCE_SAFE) == '0':
         return
-    with open(path, 'rb') as file:
-        is_zip = file.read(len(_ZIP_START)) == _ZIP_START
     register_safe_globals()
     try:
-        torch.load(path, map_location='cpu', weights_only=True, mmap=is_zip)
+        torch.load(path, map_location='cpu', weights_only=True, mmap=can_be_mapped(path))
     except pickle.UnpicklingError as error:
         raise ValueError(
             f'{path} is no checkpoint, or holds objects whose loading can run code that the file brings. '

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from mmengine.config import Config
 
-from mmlocalmamba.compat.torch_load import register_safe_globals
+from mmlocalmamba.compat.torch_load import can_be_mapped, register_safe_globals
 from mmlocalmamba.models.weights.damage import damage
 
 from .checkpoint_files import LAST_CHECKPOINT
@@ -161,7 +161,7 @@ def _read(path: Path, templates: list[str]) -> _Candidate:
     step, time = _step(path, templates), path.stat().st_mtime
     register_safe_globals()
     try:
-        meta = torch.load(path, map_location='cpu', weights_only=True, mmap=True)['meta']
+        meta = torch.load(path, map_location='cpu', weights_only=True, mmap=can_be_mapped(path))['meta']
         return _Candidate(path, datetime.strptime(meta['time'], _TIME_FORMAT).timestamp(), step)
     except OSError as error:
         return _Candidate(path, time, step, problem=f'it cannot be read ({error})')

@@ -6,6 +6,7 @@ import json
 import logging
 import math
 import os
+import shutil
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -164,8 +165,14 @@ def _forget_after(path: Path, iteration: int) -> int | None:
 
 
 def _append(path: Path, record: dict[str, Any]) -> None:
-    with path.open('a', encoding='utf-8') as file:
-        file.write(_line(record))
+    try:
+        with path.open('a', encoding='utf-8') as file:
+            file.write(_line(record))
+    except OSError as error:
+        free = shutil.disk_usage(path.parent).free
+        raise OSError(
+            error.errno, f'could not write to {path}: {error.strerror} ({free:,} bytes are free there)'
+        ) from error
 
 
 def _line(record: dict[str, Any]) -> str:

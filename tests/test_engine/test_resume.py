@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from mmlocalmamba.compat.torch_load import register_safe_globals
+from mmlocalmamba.search.hook import LOG_NAME, read_log
 
 from .small_runs import BACKBONES, small_config, start_runner, unformatted, write_data
 
@@ -30,8 +31,13 @@ def train(cfg, loop: str, end: int, resume: bool = False) -> dict:
     cfg.train_dataloader.sampler = dict(type='DefaultSampler' if by_epoch else 'InfiniteSampler', shuffle=True)
     cfg.train_dataloader.batch_size = 2
     cfg.param_scheduler = [dict(type='PolyLR', power=1.0, begin=0, end=STEPS, by_epoch=by_epoch)]
-    cfg.default_hooks.checkpoint = dict(type='CheckpointHook', interval=1, by_epoch=by_epoch)
-    cfg.custom_hooks = [*cfg.custom_hooks, dict(type='EMAHook', momentum=0.1)]
+    cfg.default_hooks.checkpoint = dict(type='mmlocalmamba.AtomicCheckpointHook', interval=1, by_epoch=by_epoch)
+    cfg.custom_hooks = [
+        *cfg.custom_hooks,
+        dict(type='EMAHook', momentum=0.1),
+        dict(type='mmlocalmamba.IterationSeedHook'),  # a search may draw the branches that it computes
+        dict(type='mmlocalmamba.ResumeHook'),
+    ]
     with unformatted:
         start_runner(cfg).train()
     register_safe_globals()
@@ -54,7 +60,9 @@ def assert_same(a, b, name: str) -> None:
 
 
 @pytest.mark.parametrize('backbone', BACKBONES)
-@pytest.mark.parametrize(('kind', 'loop'), [('upernet', 'iter'), ('mask_rcnn', 'iter'), ('classifier', 'epoch')])
+@pytest.mark.parametrize(
+    ('kind', 'loop'), [('upernet', 'iter'), ('mask_rcnn', 'iter'), ('classifier', 'epoch'), ('search', 'iter')]
+)
 def test_resuming_changes_nothing(kind, loop, backbone, data, tmp_path) -> None:
     def config(folder: str):
         return small_config(kind, backbone, data, tmp_path / folder)
@@ -65,5 +73,7 @@ def test_resuming_changes_nothing(kind, loop, backbone, data, tmp_path) -> None:
 
     moved = [key for key, value in stopped['state_dict'].items() if not torch.equal(value, whole['state_dict'][key])]
     assert len(moved) > len(whole['state_dict']) / 2, 'what comes after the stop must matter'
+    if kind == 'search':
+        assert read_log(tmp_path / 'stopped' / LOG_NAME)[-1] == read_log(tmp_path / 'whole' / LOG_NAME)[-1]
     for part in ('state_dict', 'ema_state_dict', 'optimizer', 'param_schedulers'):
         assert_same(whole[part], resumed[part], part)

@@ -88,6 +88,16 @@ def test_augmentation_must_be_configured(tool, det_config) -> None:
         tool('test').main([str(det_config), 'model.pth', '--tta'])
 
 
+def test_a_damaged_checkpoint_is_not_evaluated(tool, det_config) -> None:
+    torch.save({'state_dict': {'weight': torch.zeros(99)}}, 'model.pth')
+    whole = Path('model.pth').read_bytes()
+
+    for content in (whole[:500], whole[:-1], whole.replace(bytes(99), bytes(98) + b'1'), b''):
+        Path('model.pth').write_bytes(content)
+        with pytest.raises(ValueError, match='checkpoint = model.pth: the file is damaged, '):
+            tool('test').main([str(det_config), 'model.pth'])
+
+
 def test_missing_checkpoint_is_named(tool, det_config) -> None:
     with pytest.raises(FileNotFoundError, match='checkpoint = model.pth: there is no such file'):
         tool('test').main([str(det_config), 'model.pth'])

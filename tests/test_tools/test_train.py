@@ -67,6 +67,27 @@ def test_pretrained_option_is_checked(tool, det_config) -> None:
         tool('train').main([str(det_config), '--cfg-options', 'pretrained=weights.pth'])
 
 
+def test_resume_with_nothing_there_says_so(tool, seg_config) -> None:
+    tool('train').main([str(seg_config), '--work-dir', 'out', '--resume'])
+
+    log = log_of('out')
+    assert 'There is no checkpoint in out to resume from: the run starts from the beginning.' in log
+    assert 'Auto resumed' not in log
+    assert Path('out/iter_2.pth').is_file()
+
+
+def test_damaged_checkpoints_stop_it_before_anything_is_built(tool, det_config) -> None:
+    Path('out').mkdir()
+    torch.save({'state_dict': {'weight': torch.zeros(99)}}, 'out/epoch_1.pth')
+    Path('out/epoch_1.pth').write_bytes(Path('out/epoch_1.pth').read_bytes()[:-100])
+
+    with pytest.raises(ValueError, match='no checkpoint in out is whole .*epoch_1.pth: it is cut off after'):
+        tool('train').main([str(det_config), '--work-dir', 'out', '--resume'])
+    for key in ('load_from', 'pretrained'):
+        with pytest.raises(ValueError, match='out/epoch_1.pth: the file is damaged, it is cut off after'):
+            tool('train').main([str(det_config), '--cfg-options', f'{key}=out/epoch_1.pth'])
+
+
 def test_resume_from_a_missing_file_is_refused(tool, det_config) -> None:
     with pytest.raises(FileNotFoundError, match=r'load_from = out/epoch_9.pth'):
         tool('train').main([str(det_config), '--resume', 'out/epoch_9.pth'])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,18 +28,18 @@ class Moments:
     """Counts the moments of a run, in the process that runs it, and ends it at one of them.
 
     Attributes:
-        target: Number of the moment to kill at; None for no kill.
-        seen: The kind of every moment so far.
+        target: Kind and number of the moment to kill at; None for no kill.
+        seen: How many moments there were of each kind.
     """
 
-    target: int | None
-    seen: list[str] = field(default_factory=list)
+    target: tuple[str, int] | None
+    seen: Counter[str] = field(default_factory=Counter)
 
     def pass_by(self, kind: str) -> None:
         """Count a moment; does not return from the one to kill at."""
-        if len(self.seen) == self.target:
+        if (kind, self.seen[kind]) == self.target:
             os.kill(os.getpid(), signal.SIGKILL)
-        self.seen.append(kind)
+        self.seen[kind] += 1
 
     def watch(self) -> None:
         """Count calls of hooks and file operations from now on."""

@@ -17,6 +17,7 @@ import mmlocalmamba  # noqa: F401  # isort: skip  # before any mm package
 import argparse
 import importlib.util
 import json
+import math
 import os
 import random
 import signal
@@ -55,7 +56,7 @@ class Scenario:
     processes: int
     train: ModuleType
 
-    def start(self, work_dir: Path, target: int | None = None, victim: int = 0) -> list[int]:
+    def start(self, work_dir: Path, target: tuple[str, int] | None = None, victim: int = 0) -> list[int]:
         """Fork the processes of a run, which resumes what is in the work dir; gives their ids."""
         work_dir.mkdir(parents=True, exist_ok=True)
         with socket.socket() as server:
@@ -69,7 +70,7 @@ class Scenario:
             pids.append(pid)
         return pids
 
-    def _run(self, work_dir: Path, rank: int, port: int, target: int | None) -> None:
+    def _run(self, work_dir: Path, rank: int, port: int, target: tuple[str, int] | None) -> None:
         """Train in a forked process, which ends here."""
         status = 1
         log = os.open(work_dir / f'out_{rank}.txt', os.O_WRONLY | os.O_CREAT | os.O_APPEND)
@@ -123,7 +124,7 @@ def wait(pids: list[int], seconds: float | None = None) -> bool:
         if elapsed > LIMIT:
             raise RuntimeError(f'a run did not end within {LIMIT} s')
         time.sleep(0.01)
-    if any(status > 0 for status in statuses):
+    if statuses and all(status >= 0 for status in statuses) and any(statuses):  # not only left alone by a killed one
         raise RuntimeError(f'a run failed with exit statuses {statuses}')
     return any(statuses)
 
@@ -196,20 +197,25 @@ class Campaign:
         """Train, kill and resume until there were so many kills."""
         while self.kills.total() < kills and self.runs < 3 * kills:
             work_dir = self.folder / f'run_{self.runs}'
-            for _ in range(self.draw.randint(1, 3)):
-                self._kill_once(work_dir)
+            for number in range(self.draw.randint(1, 3)):
+                self._kill_once(work_dir, share=1.0 / (number + 1))
             wait(self.scenario.start(work_dir))
             self.problems += [f'{work_dir.name}: {what}' for what in differences(work_dir, self.folder / 'reference')]
             self.runs += 1
 
-    def _kill_once(self, work_dir: Path) -> None:
-        """Start or resume a run, kill it, and look at what it leaves; a run that ends before does not count."""
-        kind = KINDS[(self.kills.total() + self.runs) % len(KINDS)]
+    def _kill_once(self, work_dir: Path, share: float) -> None:
+        """Start or resume a run, kill it, and look at what it leaves; a run that ends before does not count.
+
+        Args:
+            work_dir: Of the run.
+            share: Part of the run to draw the moment from: what is resumed is shorter than the whole.
+        """
+        kind = min(KINDS, key=lambda kind: self.kills[kind])
         target, seconds = None, None
         if kind == 'any time':
-            seconds = self.draw.uniform(0.0, self.seconds)
+            seconds = self.draw.uniform(0.0, self.seconds * share)
         else:
-            target = self.draw.choice([number for number, seen in enumerate(self.moments) if seen == kind])
+            target = (kind, self.draw.randrange(math.ceil(self.moments[kind] * share)))
         victim = self.draw.randrange(self.scenario.processes) if kind == 'step' else 0
         if wait(self.scenario.start(work_dir, target, victim), seconds):
             self.kills[kind] += 1

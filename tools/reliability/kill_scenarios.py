@@ -42,6 +42,29 @@ _EMA = "custom_hooks = [dict(type='EMAHook', momentum=0.1), dict(type='mmlocalma
 
 SCENARIOS = {
     # Name: (base config, settings, processes)
+    'direction search, sampled': (
+        'demo/textures_search.py',
+        _TEXTURES.replace('{images}', '96')
+        + "custom_hooks = [dict(type='mmlocalmamba.DirectionSearchHook', interval=2, num_sampled=2)]\n",
+        1,
+    ),
+    'classifier with EMA, two processes': (
+        'demo/textures_fixed.py',
+        _TEXTURES.replace('{images}', '192') + _EMA,
+        2,
+    ),
+    'segmenter with EMA, max_keep_ckpts=2': (
+        'demo/upernet_localvim_micro_shapes.py',
+        _COMMON + _BY_ITERATION + _EMA + 'default_hooks = dict(checkpoint=dict(interval=2, max_keep_ckpts=2))\n',
+        1,
+    ),
+    'segmenter, by iteration, max_keep_ckpts=1': (
+        'demo/upernet_localvmamba_micro_shapes.py',
+        _COMMON
+        + _BY_ITERATION
+        + "default_hooks = dict(checkpoint=dict(interval=1, max_keep_ckpts=1, save_best=['mIoU', 'aAcc']))\n",
+        1,
+    ),
     'detector, by epoch, max_keep_ckpts=1': (
         'demo/mask_rcnn_localvmamba_micro_shapes.py',
         _COMMON
@@ -57,29 +80,6 @@ train_dataloader['dataset'] = dict(pipeline=[
 default_hooks = dict(checkpoint=dict(interval=1, max_keep_ckpts=1, save_best='coco/bbox_mAP'))
 """,
         1,
-    ),
-    'segmenter, by iteration, max_keep_ckpts=1': (
-        'demo/upernet_localvmamba_micro_shapes.py',
-        _COMMON
-        + _BY_ITERATION
-        + "default_hooks = dict(checkpoint=dict(interval=1, max_keep_ckpts=1, save_best=['mIoU', 'aAcc']))\n",
-        1,
-    ),
-    'segmenter with EMA, max_keep_ckpts=2': (
-        'demo/upernet_localvim_micro_shapes.py',
-        _COMMON + _BY_ITERATION + _EMA + 'default_hooks = dict(checkpoint=dict(interval=2, max_keep_ckpts=2))\n',
-        1,
-    ),
-    'direction search, sampled': (
-        'demo/textures_search.py',
-        _TEXTURES.replace('{images}', '96')
-        + "custom_hooks = [dict(type='mmlocalmamba.DirectionSearchHook', interval=2, num_sampled=2)]\n",
-        1,
-    ),
-    'classifier with EMA, two processes': (
-        'demo/textures_fixed.py',
-        _TEXTURES.replace('{images}', '192') + _EMA,
-        2,
     ),
 }
 

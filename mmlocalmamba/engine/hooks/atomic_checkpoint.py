@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -44,6 +43,8 @@ class AtomicCheckpointHook(CheckpointHook):
         is_local = '://' not in str(self.out_dir or runner.work_dir)
         if is_local and self.backend_args is None and self.file_client_args is None:
             self.backend_args = {'backend': WHOLE_FILES}
+        if is_local and runner._resume:
+            self._name_resumed(runner)
         super().before_train(runner)
         if is_local and is_main_process():
             for leftover in Path(self.out_dir).glob(f'*.pth{PARTIAL}'):
@@ -51,6 +52,15 @@ class AtomicCheckpointHook(CheckpointHook):
         if self.save_best is not None:
             for metric in self.key_indicators:
                 self._check_best(runner, metric)
+
+    def _name_resumed(self, runner: Runner) -> None:
+        """Let ``last_checkpoint`` name what is resumed from, before anything older is deleted."""
+        named = runner.message_hub.runtime_info.get('last_ckpt')
+        # Its path may be another than then: the work dir was moved or copied.
+        paths = [] if named is None else [Path(runner.work_dir) / Path(named).name, Path(named)]
+        self.last_ckpt = next((str(path) for path in paths if path.is_file()), None)
+        if self.last_ckpt is not None and is_main_process():
+            _write_last(runner, self.last_ckpt)
 
     def _check_best(self, runner: Runner, metric: str) -> None:
         """Forget a best checkpoint that is not whole."""
@@ -85,9 +95,7 @@ class AtomicCheckpointHook(CheckpointHook):
                 **self.args,
             )
             if is_main_process():
-                # MMEngine reads it back as text; a path that is no text keeps its bytes.
-                content = str(self.last_ckpt).encode('utf-8', errors='surrogateescape')
-                write_whole(os.path.join(runner.work_dir, LAST_CHECKPOINT), content)
+                _write_last(runner, str(self.last_ckpt))
                 for old in outdated:
                     self._remove(self.file_backend.join_path(self.out_dir, self.filename_tmpl.format(old)))
 
@@ -178,3 +186,8 @@ class AtomicCheckpointHook(CheckpointHook):
             runner.message_hub.runtime_info.pop(key, None)
         else:
             runner.message_hub.update_info(key, path)
+
+
+def _write_last(runner: Runner, checkpoint: str) -> None:
+    """Write ``last_checkpoint``: text, as MMEngine reads it; a path that is no text keeps its bytes."""
+    write_whole(Path(runner.work_dir) / LAST_CHECKPOINT, checkpoint.encode('utf-8', errors='surrogateescape'))

@@ -108,12 +108,16 @@ class NonFiniteHook(Hook):
             return
         self.after_train(runner)
         file = Path(runner.work_dir) / f'non_finite_iter_{runner.iter}_rank{get_rank()}.pth'
-        torch.save({'args': args, 'kwargs': kwargs, 'losses': losses, 'state_dict': model.state_dict()}, file)
+        try:
+            torch.save({'args': args, 'kwargs': kwargs, 'losses': losses, 'state_dict': model.state_dict()}, file)
+            saved = f'The batch and the weights are in {file}.'
+        except (OSError, RuntimeError) as error:  # a full disk must not hide the cause
+            saved = f'The batch and the weights could not be saved to {file} ({error}).'
         with _replayed(state):
             cause = find_non_finite(model, args, kwargs)
         raise FloatingPointError(
             f'{what}. {cause} '
-            f'The batch and the weights are in {file}. Usual causes: a learning rate that is too high or too little '
+            f'{saved} Usual causes: a learning rate that is too high or too little '
             'warm-up, no gradient clipping (optim_wrapper.clip_grad), float16 overflow (try dtype="bfloat16" or no '
             '--amp), a broken annotation in the batch.'
         )

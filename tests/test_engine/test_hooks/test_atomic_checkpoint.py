@@ -5,15 +5,17 @@ from typing import Any
 
 import pytest
 import torch
+from mmengine.config import Config
 from mmengine.evaluator import BaseMetric
 from mmengine.logging import MessageHub
 from mmengine.model import BaseModel
 from mmengine.runner import Runner
 from torch import Tensor, nn
 
-from mmlocalmamba.compat.torch_load import register_safe_globals
+from mmlocalmamba.compat.torch_load import check_checkpoint, register_safe_globals
 from mmlocalmamba.engine import checkpoint_files
 from mmlocalmamba.engine.hooks import AtomicCheckpointHook
+from mmlocalmamba.engine.resume import settle_resume
 from mmlocalmamba.models.weights.damage import damage
 
 
@@ -146,17 +148,21 @@ def test_several_metrics_each_have_their_best(tmp_path) -> None:
     assert names(tmp_path) == ['best_other_iter_3.pth', 'best_score_iter_2.pth', 'iter_3.pth', 'last_checkpoint']
 
 
-def test_a_resumed_run_deletes_what_was_left_over(tmp_path) -> None:
-    """It was killed after the new checkpoint, and before the old one was deleted."""
+def test_a_resumed_run_deletes_what_was_left_over(tmp_path, operations) -> None:
+    """It was killed after the new checkpoint, before ``last_checkpoint`` named it and the old one was deleted."""
     train(tmp_path, True, 1, max_keep_ckpts=1)
     old = (tmp_path / 'epoch_1.pth').read_bytes()
     train(tmp_path, True, 2, max_keep_ckpts=1, resume=str(tmp_path / 'epoch_1.pth'))
     (tmp_path / 'epoch_1.pth').write_bytes(old)
     (tmp_path / 'epoch_3.pth.partial').write_bytes(b'half')
+    (tmp_path / 'last_checkpoint').write_text(str(tmp_path / 'epoch_1.pth'))
+    operations.clear()
 
     train(tmp_path, True, 2, max_keep_ckpts=1, resume=str(tmp_path / 'epoch_2.pth'))
 
     assert names(tmp_path) == ['epoch_2.pth', 'last_checkpoint']
+    assert operations == ['new last_checkpoint', 'delete epoch_1.pth', 'delete epoch_3.pth.partial']
+    assert (tmp_path / 'last_checkpoint').read_text() == str(tmp_path / 'epoch_2.pth')
 
 
 @pytest.mark.parametrize('what', ['gone', 'damaged'])
@@ -198,3 +204,25 @@ def test_files_elsewhere_are_left_to_mmengines_backend(tmp_path) -> None:
     hook.before_train(runner)
 
     assert hook.backend_args == {'backend': 'local'}
+
+
+def test_a_metric_is_chosen_by_mmengines_rule(tmp_path) -> None:
+    train(tmp_path, True, 2, [0.2, 0.1], save_best='auto', rule='less')
+
+    assert 'best_score_epoch_2.pth' in names(tmp_path)
+    assert 'best_score_epoch_1.pth' not in names(tmp_path)
+
+
+@pytest.mark.parametrize('name', [b'gr\xc3\xb6\xc3\x9fe', b'gr\xf6\xdfe'])
+def test_paths_of_other_encodings_are_saved_to_and_resumed_from(name, tmp_path) -> None:
+    """In the locale C, every letter beyond ASCII is what the second one is elsewhere: bytes that are no text."""
+    work_dir = tmp_path / os.fsdecode(name)
+
+    train(work_dir, True, 1)
+
+    path = work_dir / 'epoch_1.pth'
+    assert (work_dir / 'last_checkpoint').read_bytes() == os.fsencode(path)
+    cfg = Config({'work_dir': str(work_dir)})
+    assert settle_resume(cfg, 'auto') is None
+    assert cfg.load_from == str(path)
+    check_checkpoint(path)

@@ -139,12 +139,12 @@ def mixed() -> Any:
 def mixed_masks() -> Any:
     from mmseg.datasets import MultiImageMixDataset
 
-    return MultiImageMixDataset(Listed(), [dict(type=Mix)])
+    return MultiImageMixDataset(dict(type=Listed), [dict(type=Mix)])
 
 
 def nested() -> Any:
     balanced = dict(type=ClassBalancedDataset, dataset=dict(type=Listed), oversample_thr=0.6)
-    return ConcatDataset([RepeatDataset(dict(type=RepeatDataset, dataset=balanced, times=1), times=2)])
+    return RepeatDataset(dict(type=ConcatDataset, datasets=[dict(type=RepeatDataset, dataset=balanced, times=2)]), 2)
 
 
 class Mix:
