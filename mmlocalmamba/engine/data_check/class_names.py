@@ -13,7 +13,7 @@ from .findings import Finding, listed, plural
 from .settings import has_own_vocabulary
 
 
-def class_names(uses: Sequence[CocoUse]) -> Iterator[Finding]:
+def wrong_names(uses: Sequence[CocoUse]) -> Iterator[Finding]:
     """Compare the classes that are asked of COCO files with the categories in them.
 
     mmdet numbers the categories that it was asked for in the order of the *file*. So a name that the file lacks shifts
