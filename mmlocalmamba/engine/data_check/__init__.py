@@ -9,7 +9,7 @@ from mmengine.config import Config
 from mmlocalmamba.datasets.bad_samples import check_policy
 
 from .batch_norm import single_images
-from .class_names import differing_splits, wrong_names
+from .class_names import differing_splits, foreign_names, wrong_names
 from .clean import clean_annotations
 from .coco import coco_uses, splits_without_boxes, unsound_files
 from .findings import Finding
@@ -64,7 +64,7 @@ def _findings(cfg: Config, splits: Sequence[str]) -> Iterator[Finding]:
     yield from wrong_names(uses)
     yield from splits_without_boxes(uses)
     yield from differing_splits(cfg, splits)
-    yield from head_classes(cfg, splits)
+    yield from head_classes(cfg, splits, foreign_names(uses))
     yield from backbone_maps(cfg)
     yield from unfit_masks(cfg, splits)
     yield from sliding_windows(cfg)

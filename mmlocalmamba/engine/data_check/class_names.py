@@ -39,6 +39,15 @@ def wrong_names(uses: Sequence[CocoUse]) -> Iterator[Finding]:
             yield _other_order(use, order)
 
 
+def foreign_names(uses: Sequence[CocoUse]) -> set[str]:
+    """Give the keys of the classes of which not one is in the file: their number means nothing."""
+    return {
+        use.names_key
+        for use in uses
+        if use.classes and not use.scan().problem and not {name for _, name in use.scan().categories} & set(use.classes)
+    }
+
+
 def _missing_names(use: CocoUse, missing: Sequence[str], names: Sequence[str]) -> Finding:
     if len(missing) == len(use.classes or ()):
         near = _near_matches(missing, names)
@@ -63,10 +72,10 @@ def _near_matches(missing: Sequence[str], names: Sequence[str]) -> str:
     lower = {name.lower(): name for name in names}
     pairs = []
     for name in missing:
-        alike = difflib.get_close_matches(name.lower(), lower, n=1)
+        alike = difflib.get_close_matches(name.lower(), lower, n=1, cutoff=0.75)
         if alike:
-            pairs.append(f'{lower[alike[0]]!r} for {name!r}')
-    return f'does it have {listed(pairs)}?' if pairs else ''
+            pairs.append(f'{lower[alike[0]]!r} in place of {name!r}')
+    return f'it has {listed(pairs)}' if pairs else ''
 
 
 def _other_order(use: CocoUse, order: Sequence[str]) -> Finding:

@@ -16,7 +16,7 @@ from ..layers.ss2d import SS2D
 from ..layers.ss2d_block import SS2DBlock
 from ..layers.ssm_parameters import init_linear
 from ..weights.published_names import vmamba_from_published
-from .arch import resolve_arch
+from .arch import resolve_arch, with_pretrained
 from .hierarchical import PATCH_SIZE, HierarchicalBackbone
 
 
@@ -44,6 +44,7 @@ class LocalVMamba(HierarchicalBackbone):
             and our own checkpoints. However weights are loaded, every tensor is accounted for. With ``warm_start=True``
             in it, weights of VMamba or of a deeper LocalVMamba are taken too: see
             :func:`mmlocalmamba.models.weights.warm_start.warm_start_tensors`.
+        pretrained: Checkpoint to start from, as mmseg hands it on; the same as an ``init_cfg`` that names it.
 
     Returns:
         ``forward(image)`` gives a tuple of NCHW maps, (B, dims[i], ceil(H / stride), ceil(W / stride)).
@@ -93,6 +94,7 @@ class LocalVMamba(HierarchicalBackbone):
         frozen_stages: int = -1,
         with_cp: bool = False,
         init_cfg: dict[str, Any] | None = None,
+        pretrained: str | None = None,
     ) -> None:
         sizes = resolve_arch(arch, self.arch_zoo, ('dims', 'depths', 'directions'), 'LocalVMamba')
         super().__init__(
@@ -103,7 +105,7 @@ class LocalVMamba(HierarchicalBackbone):
             drop_path_rate,
             frozen_stages,
             with_cp,
-            init_cfg,
+            with_pretrained(init_cfg, pretrained),
         )
         make_mixer = partial(
             SS2D, d_state=d_state, ssm_ratio=ssm_ratio, spatial_attn=spatial_attn, attn=attn, search=search

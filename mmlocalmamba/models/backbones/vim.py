@@ -12,7 +12,7 @@ from mmlocalmamba.registry import MODELS
 
 from ..layers.bidirectional_mixer import DIRECTIONS, BidirectionalMixer
 from ..weights.published_names import vim_from_published
-from .arch import resolve_arch
+from .arch import resolve_arch, with_pretrained
 from .plain import PlainBackbone
 
 
@@ -43,6 +43,7 @@ class Vim(PlainBackbone):
         init_cfg: mmengine's. ``dict(type='Pretrained', checkpoint=<file or URL>)`` takes the published ImageNet files
             and our own checkpoints. However weights are loaded, position tables are resized and every tensor is
             accounted for.
+        pretrained: Checkpoint to start from, as mmseg hands it on; the same as an ``init_cfg`` that names it.
 
     Returns:
         ``forward(image)`` gives a tuple of maps, (B, embed_dim, ceil(H / patch_size), ceil(W / patch_size)) each.
@@ -67,7 +68,7 @@ class Vim(PlainBackbone):
     def __init__(
         self,
         arch: str | Mapping[str, Any] = 'tiny',
-        img_size: int = 224,
+        img_size: int | Sequence[int] = 224,
         patch_size: int = 16,
         in_channels: int = 3,
         out_indices: Sequence[int] = (5, 11, 17, 23),
@@ -79,6 +80,7 @@ class Vim(PlainBackbone):
         frozen_stages: int = -1,
         with_cp: bool = False,
         init_cfg: dict[str, Any] | None = None,
+        pretrained: str | None = None,
     ) -> None:
         sizes = resolve_arch(arch, self.arch_zoo, ('embed_dim', 'depth'), 'Vim')
         dim, depth = sizes['embed_dim'], sizes['depth']
@@ -95,7 +97,7 @@ class Vim(PlainBackbone):
             out_type,
             frozen_stages,
             with_cp,
-            init_cfg,
+            with_pretrained(init_cfg, pretrained),
         )
         self.build(lambda _: BidirectionalMixer(dim, d_state, ssm_ratio), out_norm)
         self._init_as_published()

@@ -17,7 +17,7 @@ from ..layers.ss2d import SS2D
 from ..layers.ss2d_block import SS2DBlock
 from ..layers.ssm_parameters import init_linear
 from ..weights.published_names import vmamba_from_published
-from .arch import resolve_arch
+from .arch import resolve_arch, with_pretrained
 from .hierarchical import PATCH_SIZE, HierarchicalBackbone
 
 
@@ -81,6 +81,7 @@ class VMamba(HierarchicalBackbone):
             and our own checkpoints. However weights are loaded, every tensor is accounted for. With ``warm_start=True``
             in it, weights of other directions, without SCAttn or of a deeper model are taken too: see
             :func:`mmlocalmamba.models.weights.warm_start.warm_start_tensors`.
+        pretrained: Checkpoint to start from, as mmseg hands it on; the same as an ``init_cfg`` that names it.
 
     Returns:
         ``forward(image)`` gives a tuple of NCHW maps, (B, dims[i], ceil(H / stride), ceil(W / stride)).
@@ -124,6 +125,7 @@ class VMamba(HierarchicalBackbone):
         frozen_stages: int = -1,
         with_cp: bool = False,
         init_cfg: dict[str, Any] | None = None,
+        pretrained: str | None = None,
     ) -> None:
         sizes = resolve_arch(arch, self.arch_zoo, ('dims', 'depths', 'kind', 'ssm_ratio'), 'VMamba', ('directions',))
         if sizes['kind'] not in KINDS:
@@ -140,7 +142,7 @@ class VMamba(HierarchicalBackbone):
             drop_path_rate,
             frozen_stages,
             with_cp,
-            init_cfg,
+            with_pretrained(init_cfg, pretrained),
         )
         make_mixer = partial(
             SS2D,

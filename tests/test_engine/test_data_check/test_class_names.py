@@ -21,7 +21,7 @@ def test_a_name_that_differs_a_little_is_named_with_its_match(demo, edit, compla
     edit(TRAIN, rename(('Disc', *NAMES[1:])))
     text = complaint(demo('mask_rcnn'))
     assert f'1 class of {KEY} (disc) is not in {TRAIN}' in text
-    assert "does it have 'Disc' for 'disc'?" in text
+    assert "it has 'Disc' in place of 'disc'. Labels after" in text
 
 
 def test_the_file_of_the_metric_is_compared_too(demo, edit, complaint) -> None:
@@ -38,7 +38,8 @@ def test_names_that_are_all_wrong_are_answered_with_the_files(demo, complaint) -
         del cfg[f'{split}_dataloader'].dataset.metainfo
     text = complaint(cfg)
     assert f'None of the 80 classes of {KEY} (person, bicycle, ' in text
-    assert 'which has 6 categories: disc, square, triangle, star, ring, cross' in text
+    assert 'which has 6 categories: disc, square, triangle, star, ring, cross. Set ' in text
+    assert 'num_classes' not in text
 
 
 def test_another_order_is_named_since_mmdet_keeps_to_the_file(demo, complaint) -> None:
