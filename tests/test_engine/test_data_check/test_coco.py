@@ -133,7 +133,7 @@ def test_a_few_boxes_without_area_among_many_are_noted(demo, edit) -> None:
         content['annotations'][7]['bbox'] = [1, 1, 0, 5]
 
     edit(TRAIN, spoil)
-    (note,) = check_data(demo('mask_rcnn'), ['train'])
+    note = check_data(demo('mask_rcnn'), ['train'])[0]
     assert 'mmdet leaves 1 of 20,000 annotations' in note
     assert 'annotation 7' in note
 

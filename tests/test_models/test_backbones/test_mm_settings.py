@@ -1,6 +1,7 @@
 """Settings of the backbones in mmseg's base configs that ours take, too."""
 
 import pytest
+from mmengine.config import ConfigDict
 from mmengine.registry import MODELS, DefaultScope
 
 import mmlocalmamba  # noqa: F401  before mmseg
@@ -11,7 +12,7 @@ def test_img_size_may_be_height_and_width() -> None:
     backbone = LocalVim('micro', img_size=(64, 64), out_indices=(3,))
     assert backbone.pos_embed.shape == LocalVim('micro', img_size=64, out_indices=(3,)).pos_embed.shape
     with pytest.raises(ValueError, match=r'img_size=\(512, 1024\) must be one number or twice the same'):
-        LocalVim('micro', img_size=(512, 1024))
+        LocalVim('micro', img_size=(512, 1024), out_indices=(3,))
 
 
 @pytest.mark.parametrize(('cls', 'out'), [(LocalVim, 3), (LocalVMamba, 0)])
@@ -25,7 +26,7 @@ def test_pretrained_stands_for_init_cfg(cls, out) -> None:
 
 def test_mmseg_hands_its_pretrained_on() -> None:
     pytest.importorskip('mmseg')
-    model = dict(
+    model = ConfigDict(
         type='mmseg.EncoderDecoder',
         pretrained='weights.pth',
         backbone=dict(type='mmlocalmamba.LocalVim', arch='micro', img_size=(64, 64), out_indices=(3,)),
