@@ -8,14 +8,14 @@ from mmengine.config import Config
 
 from mmlocalmamba.datasets.bad_samples import check_policy
 
-from .batch_norm import batch_norm
-from .class_names import class_names, differing_splits
+from .batch_norm import single_images
+from .class_names import differing_splits, foreign_names, wrong_names
 from .clean import clean_annotations
 from .coco import coco_uses, splits_without_boxes, unsound_files
 from .findings import Finding
 from .heads import head_classes
 from .maps import backbone_maps
-from .masks import masks
+from .masks import unfit_masks
 from .paths import missing_paths, path_problem
 from .sliding import sliding_windows
 
@@ -61,12 +61,12 @@ def _findings(cfg: Config, splits: Sequence[str]) -> Iterator[Finding]:
     yield from missing_paths(cfg, splits)
     uses = coco_uses(cfg, splits)
     yield from unsound_files(uses)
-    yield from class_names(uses)
+    yield from wrong_names(uses)
     yield from splits_without_boxes(uses)
     yield from differing_splits(cfg, splits)
-    yield from head_classes(cfg, splits)
+    yield from head_classes(cfg, splits, foreign_names(uses))
     yield from backbone_maps(cfg)
-    yield from masks(cfg, splits)
+    yield from unfit_masks(cfg, splits)
     yield from sliding_windows(cfg)
     if 'train' in splits:
-        yield from batch_norm(cfg)
+        yield from single_images(cfg)

@@ -22,7 +22,7 @@ _WAYS_OUT = (
 _WORLD_SIZES = ('WORLD_SIZE', 'SLURM_NTASKS', 'OMPI_COMM_WORLD_SIZE')
 
 
-def batch_norm(cfg: Config) -> Iterator[Finding]:
+def single_images(cfg: Config) -> Iterator[Finding]:
     """Look for batches of one image, in the training of a model whose batch norm learns.
 
     A layer that pools its map to one pixel then has one value per channel, which PyTorch refuses: that is a problem.

@@ -13,7 +13,7 @@ from .findings import Finding, listed, plural
 from .settings import has_own_vocabulary
 
 
-def class_names(uses: Sequence[CocoUse]) -> Iterator[Finding]:
+def wrong_names(uses: Sequence[CocoUse]) -> Iterator[Finding]:
     """Compare the classes that are asked of COCO files with the categories in them.
 
     mmdet numbers the categories that it was asked for in the order of the *file*. So a name that the file lacks shifts
@@ -37,6 +37,15 @@ def class_names(uses: Sequence[CocoUse]) -> Iterator[Finding]:
         order = [name for name in names if name in use.classes]
         if order != list(use.classes):
             yield _other_order(use, order)
+
+
+def foreign_names(uses: Sequence[CocoUse]) -> set[str]:
+    """Give the keys of the classes of which not one is in the file: their number means nothing."""
+    return {
+        use.names_key
+        for use in uses
+        if use.classes and not use.scan().problem and not {name for _, name in use.scan().categories} & set(use.classes)
+    }
 
 
 def _missing_names(use: CocoUse, missing: Sequence[str], names: Sequence[str]) -> Finding:
@@ -63,10 +72,10 @@ def _near_matches(missing: Sequence[str], names: Sequence[str]) -> str:
     lower = {name.lower(): name for name in names}
     pairs = []
     for name in missing:
-        alike = difflib.get_close_matches(name.lower(), lower, n=1)
+        alike = difflib.get_close_matches(name.lower(), lower, n=1, cutoff=0.75)
         if alike:
-            pairs.append(f'{lower[alike[0]]!r} for {name!r}')
-    return f'does it have {listed(pairs)}?' if pairs else ''
+            pairs.append(f'{lower[alike[0]]!r} in place of {name!r}')
+    return f'it has {listed(pairs)}' if pairs else ''
 
 
 def _other_order(use: CocoUse, order: Sequence[str]) -> Finding:

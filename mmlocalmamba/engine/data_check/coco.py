@@ -104,7 +104,7 @@ def _bad_records(use: CocoUse, file: CocoFile) -> Finding:
         lines.append(f'    and {len(file.bad) - _SHOWN:,} more')
     listing = '\n'.join(lines)
     if is_tolerated(file):
-        return Finding(f'mmdet leaves {counts[0]}s of {use.path} ({use.key}) out:\n{listing}', 'note')
+        return Finding(f'mmdet leaves {counts[0]} of {use.path} ({use.key}) out:\n{listing}', 'note')
     return Finding(
         f'{" and ".join(counts)} of {use.path} ({use.key}) cannot be used:\n{listing}\n'
         '  Mend the file, or leave them out: --cfg-options bad_samples=skip'

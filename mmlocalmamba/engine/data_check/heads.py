@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from mmengine.config import Config
@@ -17,10 +17,15 @@ _OTHER_CLASSES = ('rpn_head', 'semantic_head')
 _OTHER_TYPES = ('STDCHead',)
 
 
-def head_classes(cfg: Config, splits: Sequence[str]) -> Iterator[Finding]:
+def head_classes(cfg: Config, splits: Sequence[str], foreign: Collection[str] = ()) -> Iterator[Finding]:
     """Compare ``num_classes`` of every head, given or by default, with the classes of the data sets.
 
     A head with more classes than the data trains silently, one with fewer ends in an index error deep inside the loss.
+
+    Args:
+        cfg: The whole config.
+        splits: Which of 'train', 'val' and 'test' will run.
+        foreign: Keys of classes that are not those of the data; they are not compared.
     """
     model = model_of(cfg)
     if has_own_vocabulary(cfg):
@@ -30,7 +35,7 @@ def head_classes(cfg: Config, splits: Sequence[str]) -> Iterator[Finding]:
     for split in splits:
         for data_set in data_sets(cfg, split):
             classes = data_set.classes()
-            if classes is None or len(classes) in seen:
+            if classes is None or len(classes) in seen or f'{data_set.key}.metainfo.classes' in foreign:
                 continue
             seen.add(len(classes))
             wrong = {key: count for key, count in counts.items() if count not in (len(classes), data_set.num_things())}

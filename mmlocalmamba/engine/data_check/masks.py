@@ -19,7 +19,7 @@ NUM_SAMPLES = 32
 IGNORED = 255
 
 
-def masks(cfg: Config, splits: Sequence[str]) -> Iterator[Finding]:
+def unfit_masks(cfg: Config, splits: Sequence[str]) -> Iterator[Finding]:
     """Read some masks of each segmentation data set, evenly over it, and compare them with classes and images.
 
     With ``bad_samples='skip'``, what is wrong with less than half of them is a note: they are left out when they are

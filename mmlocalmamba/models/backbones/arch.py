@@ -74,6 +74,35 @@ def drop_path_rates(last: float, depth: int) -> list[float]:
     return [last * block / max(depth - 1, 1) for block in range(depth)]
 
 
+def square_side(img_size: int | Sequence[int]) -> int:
+    """Give the side of a square image; mm configs write it as (height, width).
+
+    Raises:
+        ValueError: If height and width differ.
+    """
+    if isinstance(img_size, int):
+        return img_size
+    if len(img_size) != 2 or img_size[0] != img_size[1]:
+        raise ValueError(
+            f'img_size={tuple(img_size)} must be one number or twice the same: position tables are square, and resized '
+            'to whatever images come'
+        )
+    return img_size[0]
+
+
+def with_pretrained(init_cfg: dict[str, Any] | None, pretrained: str | None) -> dict[str, Any] | None:
+    """Give the ``init_cfg`` that loads a checkpoint, where mmseg's models hand it on as ``pretrained``.
+
+    Raises:
+        ValueError: If both are given.
+    """
+    if pretrained is None:
+        return init_cfg
+    if init_cfg is not None:
+        raise ValueError(f'pretrained={pretrained!r} and init_cfg exclude each other: give one of them')
+    return dict(type='Pretrained', checkpoint=pretrained)
+
+
 def check_range(name: str, value: float, low: float, high: float) -> None:
     """Raise a ValueError unless low <= value <= high."""
     if not low <= value <= high:

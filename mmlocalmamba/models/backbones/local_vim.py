@@ -14,7 +14,7 @@ from mmlocalmamba.registry import MODELS
 from ..layers.position import Rotary2d
 from ..layers.vim_mixer import VimMixer
 from ..weights.published_names import local_vim_from_published
-from .arch import resolve_arch
+from .arch import resolve_arch, with_pretrained
 from .plain import PlainBackbone
 
 INITS = ('published', 'mamba')
@@ -60,6 +60,7 @@ class LocalVim(PlainBackbone):
         padding: What becomes of the zeros that a batch's images are padded with. ``'scan'``: they are scanned like any
             pixels. ``'skip'``: each image is computed without them, so that its maps depend neither on its neighbours
             in the batch nor on how far it is padded; outside the image they are 0. See docs/padding.md.
+        pretrained: Checkpoint to start from, as mmseg hands it on; the same as an ``init_cfg`` that names it.
 
     Returns:
         ``forward(image)`` gives a tuple of maps, (B, embed_dim, ceil(H / patch_size), ceil(W / patch_size)) each.
@@ -98,7 +99,7 @@ class LocalVim(PlainBackbone):
     def __init__(
         self,
         arch: str | Mapping[str, Any] = 'tiny',
-        img_size: int = 224,
+        img_size: int | Sequence[int] = 224,
         patch_size: int = 16,
         in_channels: int = 3,
         out_indices: Sequence[int] = (4, 9, 14, 19),
@@ -117,6 +118,7 @@ class LocalVim(PlainBackbone):
         init: str = 'published',
         init_cfg: dict[str, Any] | None = None,
         padding: str = 'scan',
+        pretrained: str | None = None,
     ) -> None:
         sizes = resolve_arch(arch, self.arch_zoo, ('embed_dim', 'depth', 'directions'), 'LocalVim')
         _check_choices(rope, middle_cls_token, init)
@@ -134,7 +136,7 @@ class LocalVim(PlainBackbone):
             out_type,
             frozen_stages,
             with_cp,
-            init_cfg,
+            with_pretrained(init_cfg, pretrained),
             padding,
         )
         self.rope = Rotary2d(dim, self.grid) if rope else None

@@ -14,6 +14,7 @@ from ..layers.patch import PatchEmbed
 from ..layers.position import resize_table
 from ..layers.vim_block import VimBlock
 from ..layers.vim_mixer import VimMixer
+from .arch import square_side
 from .base import ScanBackbone, run_block
 
 OUT_TYPES = ('mixer', 'residual', 'cls_token')
@@ -26,7 +27,7 @@ class PlainBackbone(ScanBackbone):
         dim: Channels C.
         depth: Number of blocks.
         directions: Names of the directions, one list per block, or the path of a JSON file that holds them.
-        img_size: Side in pixels of the square image that the position tables are made for.
+        img_size: Side in pixels of the square image that the position tables are made for, or its height and width.
         patch_size: Side of a patch in pixels.
         in_channels: Channels of the image.
         out_indices: Blocks to output; negative ones count from the end.
@@ -54,7 +55,7 @@ class PlainBackbone(ScanBackbone):
         dim: int,
         depth: int,
         directions: str | Sequence[Sequence[str]],
-        img_size: int,
+        img_size: int | Sequence[int],
         patch_size: int,
         in_channels: int,
         out_indices: Sequence[int],
@@ -75,6 +76,7 @@ class PlainBackbone(ScanBackbone):
             raise ValueError(
                 "out_type='cls_token' needs the variant with a class token: pass middle_cls_token=True too"
             )
+        img_size = square_side(img_size)
         if img_size < patch_size:
             raise ValueError(f'img_size={img_size} is smaller than one patch of patch_size={patch_size} pixels')
         self.dim, self.out_type, self.depth = dim, out_type, len(self.directions)

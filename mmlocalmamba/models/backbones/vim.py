@@ -12,7 +12,7 @@ from mmlocalmamba.registry import MODELS
 
 from ..layers.bidirectional_mixer import DIRECTIONS, BidirectionalMixer
 from ..weights.published_names import vim_from_published
-from .arch import resolve_arch
+from .arch import resolve_arch, with_pretrained
 from .plain import PlainBackbone
 
 
@@ -46,6 +46,7 @@ class Vim(PlainBackbone):
         padding: What becomes of the zeros that a batch's images are padded with. ``'scan'``: they are scanned like any
             pixels. ``'skip'``: each image is computed without them, so that its maps depend neither on its neighbours
             in the batch nor on how far it is padded; outside the image they are 0. See docs/padding.md.
+        pretrained: Checkpoint to start from, as mmseg hands it on; the same as an ``init_cfg`` that names it.
 
     Returns:
         ``forward(image)`` gives a tuple of maps, (B, embed_dim, ceil(H / patch_size), ceil(W / patch_size)) each.
@@ -70,7 +71,7 @@ class Vim(PlainBackbone):
     def __init__(
         self,
         arch: str | Mapping[str, Any] = 'tiny',
-        img_size: int = 224,
+        img_size: int | Sequence[int] = 224,
         patch_size: int = 16,
         in_channels: int = 3,
         out_indices: Sequence[int] = (5, 11, 17, 23),
@@ -83,6 +84,7 @@ class Vim(PlainBackbone):
         with_cp: bool = False,
         init_cfg: dict[str, Any] | None = None,
         padding: str = 'scan',
+        pretrained: str | None = None,
     ) -> None:
         sizes = resolve_arch(arch, self.arch_zoo, ('embed_dim', 'depth'), 'Vim')
         dim, depth = sizes['embed_dim'], sizes['depth']
@@ -99,7 +101,7 @@ class Vim(PlainBackbone):
             out_type,
             frozen_stages,
             with_cp,
-            init_cfg,
+            with_pretrained(init_cfg, pretrained),
             padding,
         )
         self.build(lambda _: BidirectionalMixer(dim, d_state, ssm_ratio), out_norm)

@@ -17,7 +17,7 @@ from ..layers.ss2d import SS2D
 from ..layers.ss2d_block import SS2DBlock
 from ..layers.ssm_parameters import init_linear
 from ..weights.published_names import vmamba_from_published
-from .arch import resolve_arch
+from .arch import resolve_arch, with_pretrained
 from .hierarchical import PATCH_SIZE, HierarchicalBackbone
 
 
@@ -84,6 +84,7 @@ class VMamba(HierarchicalBackbone):
         padding: What becomes of the zeros that a batch's images are padded with. ``'scan'``: they are scanned like any
             pixels. ``'skip'``: each image is computed without them, so that its maps depend neither on its neighbours
             in the batch nor on how far it is padded; outside the image they are 0. See docs/padding.md.
+        pretrained: Checkpoint to start from, as mmseg hands it on; the same as an ``init_cfg`` that names it.
 
     Returns:
         ``forward(image)`` gives a tuple of NCHW maps, (B, dims[i], ceil(H / stride), ceil(W / stride)).
@@ -128,6 +129,7 @@ class VMamba(HierarchicalBackbone):
         with_cp: bool = False,
         init_cfg: dict[str, Any] | None = None,
         padding: str = 'scan',
+        pretrained: str | None = None,
     ) -> None:
         sizes = resolve_arch(arch, self.arch_zoo, ('dims', 'depths', 'kind', 'ssm_ratio'), 'VMamba', ('directions',))
         if sizes['kind'] not in KINDS:
@@ -144,7 +146,7 @@ class VMamba(HierarchicalBackbone):
             drop_path_rate,
             frozen_stages,
             with_cp,
-            init_cfg,
+            with_pretrained(init_cfg, pretrained),
             padding,
         )
         make_mixer = partial(
