@@ -1,4 +1,4 @@
-"""The programs in examples/, with a small backbone. Those of a package that is not installed are skipped by its name."""
+"""The programs in examples/, with a small backbone. Where a package is not installed, its program is skipped."""
 
 import importlib.util
 
