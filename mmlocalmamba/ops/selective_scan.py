@@ -9,6 +9,7 @@ from torch import Tensor
 
 from .autocast import in_autocast, outside_autocast
 from .backends import backend_for, load_backend, takes_factors
+from .plain_scan import is_exporting_to_onnx, plain_scan
 from .registration import register_operation
 from .scan_inputs import ScanInputs, check_kept_states
 from .scan_tuning import fastest_backend, scanning_backward
@@ -74,6 +75,8 @@ def local_selective_scan(inputs: ScanInputs, backend: str | None = None) -> Tens
     if not takes_factors(inputs.u.device, backend):
         inputs.check()
         inputs = multiply_out(inputs)
+    if is_exporting_to_onnx():
+        return plain_scan(inputs)
     with outside_autocast(inputs.u.device.type):
         return _selective_scan(*inputs, keep_states, backend or '')[0]
 

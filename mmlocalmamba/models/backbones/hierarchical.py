@@ -8,6 +8,8 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
+from mmlocalmamba.ops import of_traced_size
+
 from .base import ScanBackbone, run_block
 
 PATCH_SIZE = 4
@@ -102,7 +104,7 @@ class HierarchicalBackbone(ScanBackbone):
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         """Compute the maps of the chosen stages of images (B, in_channels, H, W)."""
-        x = self.patch_embed(image)
+        x = self.patch_embed(of_traced_size(image))
         outputs = []
         for i, stage in enumerate(self.stages):
             x = stage(x)

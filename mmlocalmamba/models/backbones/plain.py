@@ -10,6 +10,8 @@ import torch
 from timm.layers import DropPath
 from torch import Tensor, nn
 
+from mmlocalmamba.ops import of_traced_size
+
 from ..layers.patch import PatchEmbed
 from ..layers.position import resize_table
 from ..layers.vim_block import VimBlock
@@ -117,7 +119,7 @@ class PlainBackbone(ScanBackbone):
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         """Compute the maps of the chosen blocks of images (B, in_channels, H, W)."""
-        x = self.patch_embed(image)
+        x = self.patch_embed(of_traced_size(image))
         height, width = x.shape[1:3]
         hidden = self._embed_positions(x.flatten(1, 2), (height, width))
         tables = self.rotary_tables((height, width))
@@ -134,7 +136,7 @@ class PlainBackbone(ScanBackbone):
         x = x + resize_table(self.pos_embed, (self.grid, self.grid), size)
         if self.cls_token is None or self.cls_pos_embed is None:
             return x
-        token = (self.cls_token + self.cls_pos_embed).expand(len(x), -1, -1).to(x.dtype)
+        token = (self.cls_token + self.cls_pos_embed).expand(x.shape[0], -1, -1).to(x.dtype)
         place = self.place_of_token(x.shape[1])
         return torch.cat([x[:, :place], token, x[:, place:]], 1)
 

@@ -26,6 +26,7 @@ from typing import Any
 import torch
 
 from ..fused_tuning import run_tuned, tunes
+from ..plain_scan import is_exporting_to_onnx
 
 ENVIRONMENT_VARIABLE = 'MMLOCALMAMBA_BACKEND'
 
@@ -111,7 +112,7 @@ _FUSED_BY = {'cuda': 'triton'}
 @torch.compiler.assume_constant_result
 def has_fused_kernels(operation: str, device: torch.device) -> bool:
     """Tell whether an operation has fused kernels on a device; torch.compile takes the answer for granted."""
-    return fused_backend(operation, device) is not None
+    return not is_exporting_to_onnx() and fused_backend(operation, device) is not None
 
 
 def fused_backend(operation: str, device: torch.device) -> str | None:
@@ -189,7 +190,7 @@ def _import_fused(name: str, operation: str) -> ModuleType:
 @torch.compiler.assume_constant_result
 def takes_factors(device: torch.device, name: str | None = None) -> bool:
     """Tell whether a device's back end takes ``dt_weight`` and ``log_A``; torch.compile takes that for granted."""
-    return load_backend(backend_for(device, name)).TAKES_FACTORS
+    return not is_exporting_to_onnx() and load_backend(backend_for(device, name)).TAKES_FACTORS
 
 
 @lru_cache(maxsize=64)
