@@ -1,7 +1,7 @@
-"""The scan for exporters to ONNX: gathers, element-wise operations, and one recurrence over the steps of all directions.
+"""The scan for exporters to ONNX: gathers, element-wise operations, and one recurrence over all directions' steps.
 
-While a model is exported to ONNX, :func:`mmlocalmamba.ops.local_selective_scan` does as :func:`plain_scan` here, and all
-other operations do as their naive forms, so that the graph holds nothing of ours but the recurrence and the orders.
+While a model is exported to ONNX, :func:`mmlocalmamba.ops.local_selective_scan` does as :func:`plain_scan` here, and
+all other operations do as their naive forms, so that the graph holds nothing of ours but the recurrence and the orders.
 :mod:`mmlocalmamba.export` translates these two.
 """
 
