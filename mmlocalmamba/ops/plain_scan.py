@@ -129,12 +129,10 @@ def chunked_recurrence(dt: Tensor, du: Tensor, A: Tensor, B: Tensor, C: Tensor) 
     they end in if they start from zero, then, once these have been carried from chunk to chunk, for the outputs. There
     are only exponentials of negative numbers and products of them, and nothing is divided.
     """
-    length, chunk = dt.shape[0], min(CHUNK, dt.shape[0])
-    chunks = -(-length // chunk)
+    length = int(dt.shape[0])  # a tensor while a model is traced
+    chunk = min(CHUNK, length)
     # Step t of all chunks lies at [:, t]. Behind the end, nothing decays and nothing is added.
-    dt, du, B, C = (
-        F.pad(x, (0,) * 9 + (chunks * chunk - length,)).unflatten(0, (chunks, chunk)) for x in (dt, du, B, C)
-    )
+    dt, du, B, C = (_cut(x, chunk) for x in (dt, du, B, C))
     decays = [torch.exp(dt[:, t] * A) for t in range(chunk)]
     added = [du[:, t] * B[:, t] for t in range(chunk)]
     state = added[0]
@@ -148,14 +146,20 @@ def chunked_recurrence(dt: Tensor, du: Tensor, A: Tensor, B: Tensor, C: Tensor) 
     return torch.stack(outputs, 1).flatten(0, 1)[:length]
 
 
+def _cut(x: Tensor, chunk: int) -> Tensor:
+    """Cut (length, ...) into chunks (chunks, chunk, ...), the last one filled up with zeros."""
+    chunks = -(-int(x.shape[0]) // chunk)
+    padded = F.pad(x, (0,) * (2 * x.dim() - 1) + (chunks * chunk - int(x.shape[0]),))
+    return padded.view(chunks, chunk, *x.shape[1:])  # by sizes: unflatten makes constants of them in a traced model
+
+
 def _entering(decay: Tensor, added: Tensor) -> Tensor:
     """Give the state before each step of ``h_l = decay_l h_(l - 1) + added_l``, over the first axis, from zero."""
-    length, chunk = decay.shape[0], min(CHUNK, decay.shape[0])
-    chunks = -(-length // chunk)
-    padding = (0,) * (2 * decay.dim() - 1) + (chunks * chunk - length,)
-    decay, added = (F.pad(x, padding).unflatten(0, (chunks, chunk)) for x in (decay, added))
+    length = int(decay.shape[0])
+    chunk = min(CHUNK, length)
+    decay, added = _cut(decay, chunk), _cut(added, chunk)
     state, product = added[:, 0], decay[:, 0]
-    if chunks == 1:
+    if length == chunk:
         state = torch.zeros_like(state)
     else:
         for t in range(1, chunk):

@@ -87,4 +87,6 @@ def _may_be_symbolic(height: int, width: int) -> bool:
     To ask would make a compiler compile the model anew for every combination of odd and even sides, and an exporter
     refuse all combinations but one. Besides, sizes with remainders are formulas that neither can reason about.
     """
+    if torch.jit.is_tracing():  # sizes are tensors there
+        return True
     return torch.compiler.is_dynamo_compiling() or isinstance(height, torch.SymInt) or isinstance(width, torch.SymInt)
