@@ -71,16 +71,15 @@ def exported_part(model: nn.Module, part: str = 'model') -> Part:
     """
     if part not in PARTS:
         raise ValueError(f'part={part!r} is unknown: choose one of {PARTS}')
-    model.eval()
     backbone = getattr(model, 'backbone', None)
     if backbone is None:
-        return Part(_Flat(model), 'maps of the backbone')
+        return Part(_Flat(model).eval(), 'maps of the backbone')
     if part == 'backbone':
-        return Part(_Flat(backbone), 'maps of the backbone', 'neck and heads')
+        return Part(_Flat(backbone).eval(), 'maps of the backbone', 'neck and heads')
     layers = [backbone, model.neck] if getattr(model, 'with_neck', False) else [backbone]
     for head, contents, left_out in _HEADS:
         if isinstance(getattr(model, head, None), nn.Module):
-            return Part(_Flat(*layers, getattr(model, head)), contents, left_out)
+            return Part(_Flat(*layers, getattr(model, head)).eval(), contents, left_out)
     raise TypeError(
         f'{type(model).__name__} has none of {[head for head, *_ in _HEADS]}: export its backbone (part="backbone")'
     )

@@ -12,7 +12,8 @@ from torch import Tensor
 # PyTorch 2.4 takes the types of a custom op as they are: this file must not postpone their evaluation.
 @torch.library.custom_op('mmlocalmamba::resize_map', mutates_args=())
 def _resize_map(x: Tensor, height: int, width: int) -> Tensor:
-    return F.interpolate(x, size=(height, width), mode='bicubic', align_corners=False)
+    # Contiguous, as compilers are told below: otherwise channels come last where they do in x.
+    return F.interpolate(x, size=(height, width), mode='bicubic', align_corners=False).contiguous()
 
 
 @_resize_map.register_fake
@@ -23,7 +24,7 @@ def _(x: Tensor, height: int, width: int) -> Tensor:
 @torch.library.custom_op('mmlocalmamba::resize_map_backward', mutates_args=())
 def _resize_map_backward(grad: Tensor, height: int, width: int) -> Tensor:
     shape = (*grad.shape[:2], height, width)
-    return torch.ops.aten.upsample_bicubic2d_backward(grad, grad.shape[-2:], shape, False, None, None)
+    return torch.ops.aten.upsample_bicubic2d_backward(grad, grad.shape[-2:], shape, False, None, None).contiguous()
 
 
 @_resize_map_backward.register_fake
@@ -36,7 +37,7 @@ def _setup_context(ctx: object, inputs: tuple[Tensor, int, int], output: Tensor)
 
 
 def _backward(ctx: object, grad: Tensor) -> tuple[Tensor, None, None]:
-    return _resize_map_backward(grad.contiguous(), *ctx.size), None, None  # type: ignore[attr-defined]
+    return _resize_map_backward(grad, *ctx.size), None, None  # type: ignore[attr-defined]
 
 
 _resize_map.register_autograd(_backward, setup_context=_setup_context)
