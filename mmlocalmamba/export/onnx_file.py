@@ -53,6 +53,8 @@ def _by_torchscript(module: nn.Module, image: Tensor, path: Path) -> None:
     from .onnx_torchscript import OPSET, registered_symbolics
 
     names = [f'output{i}' for i in range(len(module(image)))]
+    # Before torch 2.5 there was no other exporter behind this function, and no argument to choose one.
+    choice: dict[str, Any] = {'dynamo': False} if torch.__version__ >= (2, 5) else {}  # type: ignore[operator]
     with registered_symbolics():
         torch.onnx.export(
             module,
@@ -62,13 +64,13 @@ def _by_torchscript(module: nn.Module, image: Tensor, path: Path) -> None:
             output_names=names,
             dynamic_axes={name: {0: 'batch'} for name in ['image', *names]},
             opset_version=OPSET,
-            **({'dynamo': False} if torch.__version__ >= (2, 5) else {}),
+            **choice,
         )
     onnx.save(inline_local_functions(onnx.load(path)), path)
 
 
 def _by_dynamo(module: nn.Module, image: Tensor, path: Path) -> None:
-    if torch.__version__ < (2, 6):
+    if torch.__version__ < (2, 6):  # type: ignore[operator]
         raise ValueError(f"exporter='dynamo' needs torch 2.6 or later, this is {torch.__version__}: use 'torchscript'")
     from .onnx_dynamo import translation_table
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -45,7 +45,7 @@ def rms_norm(g: Any, x: Any, normalized_shape: list[int], weight: Any, eps: floa
     return g.op('Mul', g.op('Div', x, root), weight).setType(x.type())
 
 
-SYMBOLICS = {
+SYMBOLICS: dict[str, Callable[..., Any]] = {
     'mmlocalmamba::scan_orders': orders_as_constant,
     'mmlocalmamba::of_traced_size': of_traced_size,
     'mmlocalmamba::recurrence': recurrence,
