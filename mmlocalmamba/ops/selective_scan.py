@@ -10,6 +10,7 @@ from torch import Tensor
 
 from .autocast import in_autocast, outside_autocast
 from .backends import backend_for, load_backend, takes_factors
+from .plain_scan import is_exporting_to_onnx, plain_scan
 from .registration import register_operation
 from .scan_inputs import ScanInputs, check_kept_states
 from .scan_tuning import fastest_backend, scanning_backward
@@ -70,6 +71,8 @@ def local_selective_scan(inputs: ScanInputs, backend: str | None = None) -> Tens
         inputs.check()
     if inputs.num_tokens is None:
         inputs = inputs._replace(num_tokens=inputs.map_tokens)
+    if is_exporting_to_onnx():
+        return plain_scan(multiply_out(inputs))
     keep_states = torch.is_grad_enabled() and any(isinstance(x, Tensor) and x.requires_grad for x in inputs)
     kernels = None
     if torch.compiler.is_compiling():  # the registered operation finds its kernels

@@ -39,7 +39,8 @@ def check_order(order: Tensor, num_tokens: int, once: bool = True) -> None:
     Raises:
         ValueError: If a direction names a token that there is not, or one twice where that is not allowed.
     """
-    if order.device.type != 'cpu' or type(order) is not Tensor or torch.compiler.is_compiling() or order.numel() == 0:
+    recorded = torch.compiler.is_compiling() or torch.jit.is_tracing()
+    if order.device.type != 'cpu' or type(order) is not Tensor or recorded or order.numel() == 0:
         return  # what has no values to look at, or whose device would have to be waited for
     lowest, highest = (int(value) for value in order.aminmax())
     if lowest < -1 or highest >= num_tokens:

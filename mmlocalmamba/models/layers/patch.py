@@ -31,8 +31,12 @@ class PatchEmbed(nn.Module):
         """
         check_image(image, self.in_channels, self.patch_size)
         height, width = image.shape[-2:]
-        right, bottom = -width % self.patch_size, -height % self.patch_size
-        if _needs_padding(right, bottom):
+        if _may_be_symbolic(height, width):
+            # The convolution leaves out what fills no patch, and the map's size is a simple formula.
+            right = bottom = self.patch_size - 1
+        else:
+            right, bottom = -width % self.patch_size, -height % self.patch_size
+        if right or bottom:
             image = F.pad(image, (0, right, 0, bottom))
         return self.norm(self.proj(image).permute(0, 2, 3, 1))
 
@@ -65,16 +69,24 @@ class PatchMerging(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Merge a map (B, H, W, C) into (B, ceil(H / 2), ceil(W / 2), out_dim); odd sides are zero-padded."""
         height, width = x.shape[1:3]
-        if _needs_padding(height % 2, width % 2):
-            x = F.pad(x, (0, 0, 0, width % 2, 0, height % 2))
         # (row, column) parities in the order (0, 0), (1, 0), (0, 1), (1, 1)
+        if _may_be_symbolic(height, width):
+            x = F.pad(x, (0, 0, 0, 1, 0, 1))
+            parities = [(row, column) for column in (0, 1) for row in (0, 1)]
+            x = torch.cat([x[:, r : height + r : 2, c : width + c : 2] for r, c in parities], -1)
+            return self.reduction(self.norm(x))
+        if height % 2 or width % 2:
+            x = F.pad(x, (0, 0, 0, width % 2, 0, height % 2))
         x = x.unflatten(2, (-1, 2)).unflatten(1, (-1, 2)).permute(0, 1, 3, 4, 2, 5)
         return self.reduction(self.norm(x.flatten(3)))
 
 
-def _needs_padding(*amounts: int) -> bool:
-    """Tell whether there is anything to pad: padding by nothing would copy the whole map.
+def _may_be_symbolic(height: int, width: int) -> bool:
+    """Tell whether a graph is made for maps of any size, so that nothing may depend on whether there is padding.
 
-    A compiler always pads. To ask would make it compile the model anew for every combination of odd and even sides.
+    To ask would make a compiler compile the model anew for every combination of odd and even sides, and an exporter
+    refuse all combinations but one. Besides, sizes with remainders are formulas that neither can reason about.
     """
-    return torch.compiler.is_compiling() or any(amounts)
+    if torch.jit.is_tracing():  # sizes are tensors there
+        return True
+    return torch.compiler.is_dynamo_compiling() or isinstance(height, torch.SymInt) or isinstance(width, torch.SymInt)
