@@ -14,6 +14,13 @@ def unit_stride(x: Tensor) -> Tensor:
     return x if x.shape[-1] <= 1 or x.stride(-1) == 1 else x.contiguous()
 
 
+def check_tensors(**values: object) -> None:
+    """Raise a TypeError if a value is no tensor; for the moment when one has turned out to lack what tensors have."""
+    for name, value in values.items():
+        if not isinstance(value, Tensor):
+            raise TypeError(f'{name} must be a tensor, got {type(value).__name__}')
+
+
 def check_device(name: str, tensor: Tensor, other_name: str, other: Tensor) -> None:
     """Raise a ValueError unless a tensor is on the device of another one; the message names both."""
     if tensor.device != other.device:
@@ -61,9 +68,12 @@ def gather_tokens(x: Tensor, order: Tensor) -> Tensor:
     """
     if x.dim() == 3:
         x = x.unsqueeze(2).expand(-1, -1, order.shape[0], -1)
+    if x.shape[1] == 0:
+        return x.new_zeros(len(x), order.shape[1], order.shape[0], x.shape[-1])
     index = order.t().long()
     directions = torch.arange(order.shape[0], device=x.device)
-    return x[:, index.clamp(min=0), directions] * (index >= 0).unsqueeze(-1)
+    # Filled, not multiplied: zero times what is not finite is not zero.
+    return x[:, index.clamp(min=0), directions].masked_fill((index < 0).unsqueeze(-1), 0)
 
 
 def scatter_tokens(y: Tensor, order: Tensor, num_tokens: int) -> Tensor:
