@@ -8,7 +8,7 @@ from torch import Tensor
 
 from .backends import fused, has_fused_kernels
 from .registration import register_operation
-from .tokens import check_device
+from .tokens import check_device, check_tensors
 
 
 def add_rotate_rms_norm(
@@ -38,7 +38,12 @@ def add_rotate_rms_norm(
     Raises:
         ValueError: If shapes or devices do not fit together, or a table asks for a gradient.
     """
-    _check(hidden, residual, weight, rotary)
+    try:
+        _check(hidden, residual, weight, rotary)
+    except AttributeError:
+        others = {} if residual is None else dict(residual=residual)
+        check_tensors(hidden=hidden, weight=weight, **others, **dict(zip(('cosine', 'sine'), rotary or ())))  # noqa: B905
+        raise
     if has_fused_kernels('add_norm', hidden.device):
         return _add_rotate_rms_norm(hidden, residual, weight, eps, *(rotary or (None, None)))
     return add_rotate_rms_norm_naive(hidden, residual, weight, eps, rotary)

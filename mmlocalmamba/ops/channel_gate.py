@@ -41,7 +41,7 @@ class ChannelGate(NamedTuple):
         """Check that the weights fit scans y (Bt, K, L, D); ValueError if they do not."""
         if y.dim() != 4:
             raise ValueError(f'y must be (Bt, K, L, D), got {tuple(y.shape)}')
-        channels, hidden = y.shape[-1], self.reduce_weight.shape[0]
+        channels, hidden = y.shape[-1], self.reduce_bias.numel()
         if (  # quickly, since every layer asks in every step
             self.norm_weight.shape == self.norm_bias.shape == self.select_bias.shape == (channels,)
             and self.reduce_weight.shape == (hidden, channels)
@@ -95,7 +95,7 @@ def mean_of_norm(x: Tensor, eps: float) -> Tensor:
     variance, mean = torch.var_mean(wide, -1, correction=0, keepdim=True)
     weights = torch.rsqrt(variance + eps)  # (..., L, 1)
     total = weights.transpose(-1, -2) @ wide - (weights * mean).sum(-2, keepdim=True)
-    return (total / x.shape[-2]).to(x.dtype)
+    return (total / max(x.shape[-2], 1)).to(x.dtype)
 
 
 def empty_outputs(y: Tensor, **_: object) -> tuple[Tensor, Tensor, Tensor]:
