@@ -215,7 +215,8 @@ def _register_transforms(
     class Transformed(torch.autograd.Function):
         @staticmethod
         def forward(*inputs: Any) -> Any:
-            return operation(*inputs)
+            result = operation(*inputs)
+            return tuple(result) if isinstance(result, list) else result  # autograd does not look into lists
 
         @staticmethod
         def jvp(ctx: Any, *tangents: Any) -> NoReturn:
@@ -231,13 +232,19 @@ def _register_transforms(
             ]
             if isinstance(calls[0], Tensor):
                 return torch.stack(calls), 0
-            outputs = [torch.stack(samples) for samples in zip(*calls, strict=True)]
-            return type(calls[0])(outputs), type(calls[0])([0] * len(outputs))
+            outputs = tuple(torch.stack(samples) for samples in zip(*calls, strict=True))
+            return outputs, (0,) * len(outputs)
 
     Transformed.setup_context = staticmethod(setup_context)  # type: ignore[method-assign]
     Transformed.backward = staticmethod(backward)  # type: ignore[method-assign]
     Transformed.__name__ = f'{NAMESPACE}_{name}_transformed'
-    _LIBRARY.impl(name, Transformed.apply, 'FuncTorchDynamicLayerFrontMode')
+
+    def transform(*inputs: Any) -> Any:
+        result = Transformed.apply(*inputs)
+        return list(result) if gives_list and isinstance(result, tuple) else result
+
+    gives_list = name.endswith('_backward')
+    _LIBRARY.impl(name, transform, 'FuncTorchDynamicLayerFrontMode')
 
 
 def _without_tangents(function: Callable[..., Any], name: str, naive: str) -> Callable[..., Any]:

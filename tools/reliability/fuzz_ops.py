@@ -229,14 +229,16 @@ def _is_ours(error: BaseException) -> bool:
     text = str(error)
     if isinstance(error, MemoryError) or any(word in text for word in ('memory', 'overflow', 'Inference tensors')):
         return True
-    frame = traceback.extract_tb(error.__traceback__)[-1]
-    statement = linecache.getline(frame.filename, frame.lineno or 0).strip()
-    return Path(frame.filename).is_relative_to(PACKAGE) and statement.startswith('raise')
+    file, line = _place(error)
+    return Path(file).is_relative_to(PACKAGE) and linecache.getline(file, line).strip().startswith('raise')
 
 
-def _place(error: BaseException) -> str:
-    frame = traceback.extract_tb(error.__traceback__)[-1]
-    return f'{frame.filename}:{frame.lineno}'
+def _place(error: BaseException) -> tuple[str, int]:
+    """Give the file and the line that raised an error."""
+    place = error.__traceback__
+    while place is not None and place.tb_next is not None:
+        place = place.tb_next
+    return (place.tb_frame.f_code.co_filename, place.tb_lineno) if place is not None else ('', 0)
 
 
 def _describe(arguments: dict[str, Any]) -> str:
