@@ -68,8 +68,8 @@ def gather_tokens(x: Tensor, order: Tensor) -> Tensor:
     """
     if x.dim() == 3:
         x = x.unsqueeze(2).expand(-1, -1, order.shape[0], -1)
-    if x.shape[1] == 0:
-        return x.new_zeros(len(x), order.shape[1], order.shape[0], x.shape[-1])
+    if x.shape[1] == 0:  # there is nothing to index
+        return x.sum(1, keepdim=True).expand(-1, order.shape[1], -1, -1)
     index = order.t().long()
     directions = torch.arange(order.shape[0], device=x.device)
     # Filled, not multiplied: zero times what is not finite is not zero.
