@@ -34,7 +34,7 @@ def depthwise_conv2d_silu(x: Tensor, weight: Tensor, bias: Tensor | None = None)
     """
     try:
         if bias is None:  # the kernels have one code path, and a vector of zeros costs next to nothing
-            bias = weight.new_zeros(weight.shape[0])
+            bias = weight.new_zeros(weight.shape[:1])
         _check(x, weight, bias)
     except AttributeError:
         check_tensors(x=x, weight=weight, bias=bias)

@@ -179,5 +179,4 @@ OTHER_VALUES: tuple[Any, ...] = (
     'chunked',
     'reference',
     'nothing',
-    torch.ones(2),
 )

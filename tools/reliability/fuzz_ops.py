@@ -227,7 +227,9 @@ def _difference(got: Tensor, want: Tensor) -> float:
 def _is_ours(error: BaseException) -> bool:
     """Tell whether an error was raised by this package, on purpose; or is one that says enough."""
     text = str(error)
-    if isinstance(error, MemoryError) or any(word in text for word in ('memory', 'overflow', 'Inference tensors')):
+    if isinstance(error, MemoryError) or any(
+        word in text for word in ('memory', 'overflow', 'Inference tensors', 'Could not run')
+    ):
         return True
     file, line = _place(error)
     return Path(file).is_relative_to(PACKAGE) and linecache.getline(file, line).strip().startswith('raise')

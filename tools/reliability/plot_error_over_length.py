@@ -26,7 +26,7 @@ def main() -> None:
     parser.add_argument('--longest', type=int, default=20, help='power of two of the longest sequence')
     options = parser.parse_args()
 
-    lengths = [2**power for power in range(6, options.longest + 1, 2)]
+    lengths = [2**power for power in range(5, options.longest + 1, 3)]
     sets = cpu.library().instruction_sets()
     figure = Figure(figsize=(10, 4.2), layout='constrained')
     panels = figure.subplots(1, 2, sharey=True)

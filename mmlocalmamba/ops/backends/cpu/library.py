@@ -95,7 +95,7 @@ class Function:
                 dims = len(shape)
                 packed.append(_PACK[dims](tensor.data_ptr(), _DTYPES[tensor.dtype], dims, *shape, *tensor.stride()))
             numbers = self._pack_numbers(*[arguments[name] for name in self.numbers])
-        except (LookupError, AttributeError, struct.error):
+        except (LookupError, AttributeError, RuntimeError, struct.error):  # RuntimeError: it has no memory of its own
             raise self._refusal(arguments) from None
         if len(arguments) != self._size:
             raise self._refusal(arguments)
@@ -119,6 +119,8 @@ class Function:
             what = f'{self.name}: {name} is {tensor.dtype} {tuple(tensor.shape)} on {tensor.device}'
             if not tensor.is_cpu:
                 return ValueError(f'{what}, but the library computes on the CPU')
+            if tensor.layout != torch.strided:
+                return ValueError(f'{what} in the layout {tensor.layout}, but the library takes dense tensors')
             if tensor.dtype not in _DTYPES:
                 return ValueError(f'{what}, but must be one of {", ".join(str(dtype) for dtype in _DTYPES)}')
             if tensor.dim() > _MOST_DIMS:
