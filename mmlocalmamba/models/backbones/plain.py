@@ -154,7 +154,8 @@ class PlainBackbone(ScanBackbone):
 
     def _output(self, index: int, hidden: Tensor, residual: Tensor, size: tuple[int, int]) -> Tensor:
         if self.out_type != 'mixer':
-            hidden = residual + self.out_drop_path(hidden)
+            # The residual is never in half precision, unlike the norm of a model that is.
+            hidden = (residual + self.out_drop_path(hidden)).to(self.pos_embed.dtype)
         norm = self.output_norm(index)
         if self.cls_token is not None:
             place = self.place_of_token(size[0] * size[1])

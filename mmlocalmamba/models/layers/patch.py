@@ -13,7 +13,8 @@ class PatchEmbed(nn.Module):
     Args:
         in_channels: Channels of the image.
         dim: Channels C of the embedding.
-        patch_size: Side of a patch in pixels. Images are zero-padded at the bottom and right up to a multiple of it.
+        patch_size: Side of a patch in pixels. Images are zero-padded at the bottom and right up to a multiple of it,
+            those too that are smaller than a patch.
         norm: Whether a LayerNorm follows.
     """
 
@@ -27,9 +28,9 @@ class PatchEmbed(nn.Module):
         """Embed an image (B, in_channels, H, W) as a map (B, ceil(H / patch), ceil(W / patch), C).
 
         Raises:
-            ValueError: If the image is smaller than a patch, or has another number of channels.
+            ValueError: If the image has no pixels, another number of channels, or whole numbers.
         """
-        check_image(image, self.in_channels, self.patch_size)
+        check_image(image, self.in_channels)
         height, width = image.shape[-2:]
         if _may_be_symbolic(height, width):
             # The convolution leaves out what fills no patch, and the map's size is a simple formula.
@@ -41,16 +42,21 @@ class PatchEmbed(nn.Module):
         return self.norm(self.proj(image).permute(0, 2, 3, 1))
 
 
-def check_image(image: Tensor, in_channels: int, patch_size: int) -> None:
-    """Raise a ValueError if an image (B, channels, H, W) is smaller than a patch, or has other channels than wanted."""
-    channels, height, width = image.shape[-3:]
-    if min(height, width) < patch_size:
+def check_image(image: Tensor, in_channels: int) -> None:
+    """Raise a ValueError unless an image is (B, in_channels, H, W), with pixels, and of a floating-point dtype."""
+    if image.dim() != 4 or image.shape[1] != in_channels:
+        channels = f', {image.shape[1]} channels' if image.dim() == 4 else ''
         raise ValueError(
-            f'the image is {height} x {width} pixels, smaller than one patch of {patch_size} x {patch_size}: resize or '
-            'pad it first'
+            f'the image is {tuple(image.shape)}{channels}, but the backbone has in_channels={in_channels} and wants '
+            f'(B, {in_channels}, H, W)'
         )
-    if channels != in_channels:
-        raise ValueError(f'the image has {channels} channels, but the backbone has in_channels={in_channels}')
+    if 0 in image.shape[2:]:
+        raise ValueError(f'the image is {image.shape[2]} x {image.shape[3]} pixels: want at least one')
+    if not image.is_floating_point():
+        raise ValueError(
+            f'the image is {image.dtype}, want float32, bfloat16, float16 or float64: the data preprocessor normalises '
+            'images of whole numbers'
+        )
 
 
 class PatchMerging(nn.Module):
