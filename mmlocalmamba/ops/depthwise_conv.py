@@ -51,7 +51,8 @@ def depthwise_conv2d_silu_naive(x: Tensor, weight: Tensor, bias: Tensor) -> Tens
     """Convolve by PyTorch; arguments as in :func:`depthwise_conv2d_silu`, differentiable by autograd."""
     height, width = weight.shape[2:]
     if x.numel() == 0:  # PyTorch's convolution refuses a map without pixels or channels
-        return F.silu(x)
+        unused = weight.sum() + bias.sum()  # which keeps their gradients, of zeros
+        return F.silu(x + 0 * unused.to(x.dtype))
     out = F.conv2d(
         x.permute(0, 3, 1, 2),  # channels last to PyTorch, too: nothing is copied
         weight.to(x.dtype),
