@@ -12,6 +12,7 @@ from mmengine.config import Config, DictAction
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
+from .device import has_accelerator
 from .package_check import check_packages
 from .padding_check import check_padding_value
 
@@ -115,5 +116,15 @@ def apply_pretrained(
 
 
 def build_runner(cfg: Config) -> Runner:
-    """Build MMEngine's Runner, or the one that ``runner_type`` names."""
+    """Build MMEngine's Runner, or the one that ``runner_type`` names.
+
+    Raises:
+        ValueError: If that is FlexibleRunner, and several processes are to run without an accelerator.
+    """
+    if cfg.get('runner_type') == 'FlexibleRunner' and cfg.get('launcher', 'none') != 'none' and not has_accelerator():
+        raise ValueError(
+            f"runner_type='FlexibleRunner' with launcher={cfg.launcher!r} needs a GPU per process: its strategies pass "
+            "device_ids to DistributedDataParallel, which the CPU has none of. Leave runner_type out: MMEngine's "
+            'Runner trains in several CPU processes'
+        )
     return RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)

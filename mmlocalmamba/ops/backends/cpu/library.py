@@ -110,7 +110,7 @@ class Function:
                 described += tensor.stride()
             tensors = _tensor_packer(tuple(dims))(*described)
             numbers = self._pack_numbers(*[arguments[name] for name in self.numbers])
-        except (LookupError, AttributeError, struct.error):
+        except (LookupError, AttributeError, RuntimeError, struct.error):  # RuntimeError: it has no memory of its own
             raise self._refusal(arguments) from None
         if len(arguments) != self._size:
             raise self._refusal(arguments)
@@ -134,6 +134,8 @@ class Function:
             what = f'{self.name}: {name} is {tensor.dtype} {tuple(tensor.shape)} on {tensor.device}'
             if not tensor.is_cpu:
                 return ValueError(f'{what}, but the library computes on the CPU')
+            if tensor.layout != torch.strided:
+                return ValueError(f'{what} in the layout {tensor.layout}, but the library takes dense tensors')
             if tensor.dtype not in _DTYPES:
                 return ValueError(f'{what}, but must be one of {", ".join(str(dtype) for dtype in _DTYPES)}')
             if tensor.dim() > _MOST_DIMS:
