@@ -11,7 +11,7 @@ import io
 import pickle
 import re
 import zipfile
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import IO, Any
 
@@ -131,14 +131,8 @@ class _Scan:
         except (_ExcessError, pickle.UnpicklingError):
             raise
         except Exception as error:  # whatever nonsense it has, PyTorch must not try it
-            raise pickle.UnpicklingError(
-                f'its pickle is not one of torch.save ({type(error).__name__}: {error})'
-            ) from error
-
-    def step(self) -> None:
-        self.instructions += 1
-        if self.instructions > MOST_INSTRUCTIONS:
-            raise _ExcessError(f'its pickle has more than {MOST_INSTRUCTIONS:,} instructions')
+            problem = f'{type(error).__name__}: {error}'
+            raise pickle.UnpicklingError(f'its pickle is not one of torch.save ({problem})') from error
 
     def add(self, amount: int, what: str) -> None:
         self.total += amount
@@ -252,18 +246,6 @@ class _Global:
         return self.scan.call(self.name, arguments)
 
 
-class _Counted(dict[int, Callable[..., None]]):
-    """Pickle's table of instructions, which counts those that are looked up."""
-
-    def __init__(self, table: dict[int, Callable[..., None]], scan: _Scan) -> None:
-        super().__init__(table)
-        self._step = scan.step
-
-    def __getitem__(self, key: int) -> Callable[..., None]:
-        self._step()
-        return super().__getitem__(key)
-
-
 # Python's own version in Python: the one in C makes room for as many remembered objects as the file claims to have.
 class _Dry(pickle._Unpickler):
     """Goes through a pickle without making any object that it asks for."""
@@ -271,8 +253,23 @@ class _Dry(pickle._Unpickler):
     def __init__(self, file: IO[bytes], scan: _Scan) -> None:
         super().__init__(file, encoding='latin1')
         self._scan = scan
-        table = {**pickle._Unpickler.dispatch, pickle.NEWOBJ[0]: _Dry.load_newobj}
-        self.dispatch = _Counted(table, scan)  # type: ignore[misc]
+        self.read, self.readline = file.read, file.readline
+        self.metastack: list[list[Any]] = []
+        self.stack: list[Any] = []
+        self.append = self.stack.append
+        self.proto = 0
+
+    def load(self) -> None:
+        """Carry out one instruction after another. PyTorch knows none of those that pickle has added since 3.4."""
+        table: dict[int, Any] = {**pickle._Unpickler.dispatch, pickle.NEWOBJ[0]: _Dry.load_newobj}
+        read, scan = self.read, self._scan
+        for count in range(scan.instructions, MOST_INSTRUCTIONS):
+            key = read(1)
+            if key == pickle.STOP:
+                scan.instructions = count
+                return
+            table[key[0]](self)
+        raise _ExcessError(f'its pickle has more than {MOST_INSTRUCTIONS:,} instructions')
 
     def find_class(self, module: str, name: str) -> Any:
         return _Global(self._scan, f'{module}.{name}'.replace('__builtin__', 'builtins'))
@@ -281,6 +278,5 @@ class _Dry(pickle._Unpickler):
         return self._scan.storage(pid)
 
     def load_newobj(self) -> None:
-        stack = self.stack  # type: ignore[attr-defined]
-        arguments = stack.pop()
-        stack.append(stack.pop()(*arguments))
+        arguments = self.stack.pop()
+        self.stack.append(self.stack.pop()(*arguments))

@@ -118,9 +118,8 @@ def test_parts_that_lie_over_each_other(tmp_path) -> None:
     refused(path, 'claim .* bytes together, more than the file has')
 
 
-@pytest.mark.parametrize('opcode', [b'}', b'\x8f'], ids=['dict', 'set'])
-def test_millions_of_small_objects(tmp_path, opcode) -> None:
-    content = b'\x80\x02(' + opcode * (MOST_INSTRUCTIONS + 1) + b'l.'
+def test_millions_of_small_objects(tmp_path) -> None:
+    content = b'\x80\x02(' + b'}' * (MOST_INSTRUCTIONS + 1) + b'l.'
     refused(write(tmp_path / 'a.pth', content), 'its pickle has more than 1,000,000 instructions')
 
 

@@ -18,6 +18,7 @@ from torch import Tensor
 from mmlocalmamba.compat.engine import all_gather_object, get_rank, print_log
 from mmlocalmamba.compat.torch_load import load
 
+from .averages import choose_weights
 from .damage import damage, wrong_hash
 from .values import check_weights
 
@@ -50,11 +51,13 @@ def read_checkpoint(source: str | Path, map_location: Any = 'cpu') -> Any:
     return load(path, map_location)
 
 
-def read_state_dict(source: str | Path) -> dict[str, Tensor]:
+def read_state_dict(source: str | Path, which: str | None = None) -> dict[str, Tensor]:
     """Read the tensors of a file or URL: see :func:`read_checkpoint`.
 
     Args:
         source: A file, or the URL (http, https) of one. In a distributed run, every process has to ask for a URL.
+        which: Of a file with two sets of weights, ``'averaged'`` or ``'raw'``: see
+            :mod:`mmlocalmamba.models.weights.averages`. Default: those under 'state_dict' or 'model'.
 
     Returns:
         Tensors by name, less the prefix ``module.`` of a wrapped model.
@@ -62,11 +65,16 @@ def read_state_dict(source: str | Path) -> dict[str, Tensor]:
     Raises:
         FileNotFoundError: If there is no such file.
         OSError: If the download fails.
-        ValueError: If the file is damaged or not safe to load, holds no state dict, or has tensors that are no weights.
+        ValueError: If the file is damaged or not safe to load, holds no state dict, or has tensors that are no weights;
+            or if ``which`` is given, and it does not hold both sets.
     """
-    data = read_checkpoint(source)
+    return state_dict_of(read_checkpoint(source), source, which)
+
+
+def state_dict_of(data: Any, source: str | Path, which: str | None = None) -> dict[str, Tensor]:
+    """Give the tensors of what a file holds: see :func:`read_state_dict`."""
     if isinstance(data, Mapping):
-        data = find_state_dict(data)
+        data = find_state_dict(data) if which is None else choose_weights(data, which, source)
     if not isinstance(data, Mapping) or not any(isinstance(value, Tensor) for value in data.values()):
         raise ValueError(f"{source} holds no state dict: want tensors by name, alone or under 'state_dict' or 'model'")
     check_weights(data, source)
