@@ -102,7 +102,7 @@ class Function:
                     continue
                 shape = tensor.shape
                 count = len(shape)
-                if not tensor.is_cpu or count > _MOST_DIMS:
+                if not tensor.is_cpu or count > _MOST_DIMS or tensor.is_neg():
                     raise LookupError
                 dims.append(count)
                 described += (tensor.data_ptr(), _DTYPES[tensor.dtype], count)
@@ -138,6 +138,8 @@ class Function:
                 return ValueError(f'{what} in the layout {tensor.layout}, but the library takes dense tensors')
             if tensor.dtype not in _DTYPES:
                 return ValueError(f'{what}, but must be one of {", ".join(str(dtype) for dtype in _DTYPES)}')
+            if tensor.is_neg():  # its memory holds the numbers with the other sign
+                return ValueError(f'{what}, but is a negated view, as of conj().imag: pass {name}.resolve_neg()')
             if tensor.dim() > _MOST_DIMS:
                 return ValueError(f'{what}, but {_MOST_DIMS} dimensions at most go')
         kinds = {name: type(value).__name__ for name, value in arguments.items()}
