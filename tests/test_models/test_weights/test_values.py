@@ -28,10 +28,14 @@ def test_numbers_that_are_not_finite_are_named(value, dtype) -> None:
     refused({'a.weight': torch.ones(2), 'b.weight': broken}, r'a.pth has NaN or infinity in 1 of 2 tensors: b.weight\.')
 
 
-@pytest.mark.parametrize('dtype', [torch.int8, torch.uint8, torch.bool, torch.complex64, torch.float8_e4m3fn])
+@pytest.mark.parametrize('dtype', [torch.int8, torch.uint8, torch.bool, torch.complex64])
 def test_dtypes_that_weights_do_not_have_are_named(dtype) -> None:
     name = str(dtype).removeprefix('torch.')
     refused({'w': torch.ones(2).to(dtype)}, f'a.pth has 1 tensors that are no weights: w is {name}. Want float32')
+
+
+def test_numbers_of_one_byte_are_no_weights() -> None:
+    refused({'w': torch.zeros(2, dtype=torch.uint8).view(torch.float8_e4m3fn)}, 'no weights: w is float8_e4m3fn')
 
 
 def test_sparse_tensors_are_named() -> None:
