@@ -4,6 +4,7 @@ import mmlocalmamba  # isort: skip  # before any mm package: puts the stand-in f
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 from mmengine.config import Config, ConfigDict
 
@@ -63,15 +64,34 @@ def save_predictions(cfg: Config, out: str) -> None:
 
 
 def use_tta(cfg: Config) -> None:
-    """Wrap the model and replace the pipeline as the config says, for ``--tta``."""
+    """Wrap the model and replace the pipeline as the config says, for ``--tta``.
+
+    Raises:
+        ValueError: If the config does not say it, or the model predicts masks of objects, too.
+    """
+    if cfg.get('default_scope') == 'mmdet' and predicts_masks(cfg.model):
+        raise ValueError(
+            '--tta: MMDetection merges boxes alone (DetTTAModel), and this model predicts masks of objects, too. Leave '
+            '--tta out, or take a model for boxes, such as configs/cross/faster_rcnn_localvmamba_t_1x.py'
+        )
     missing = [key for key in ('tta_model', 'tta_pipeline') if key not in cfg]
     if missing:
-        raise ValueError(f'--tta needs {" and ".join(missing)} in the config')
+        raise ValueError(
+            f'--tta needs {" and ".join(missing)} in the config. For detectors, configs/_base_/det_tta.py has them'
+        )
     dataset = cfg.test_dataloader.dataset
     while 'dataset' in dataset:
         dataset = dataset.dataset
     dataset.pipeline = cfg.tta_pipeline
     cfg.model = ConfigDict(**cfg.tta_model, module=cfg.model)
+
+
+def predicts_masks(model: Any) -> bool:
+    """Tell whether a part of a detector's config is a head for masks."""
+    if not isinstance(model, dict):
+        return False
+    heads = (model.get(key) is not None for key in ('mask_head', 'panoptic_fusion_head'))
+    return any(heads) or any(predicts_masks(part) for part in model.values())
 
 
 def prepare(cfg: Config, args: argparse.Namespace) -> None:

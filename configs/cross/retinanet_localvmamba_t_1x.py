@@ -5,6 +5,7 @@ _base_ = [
     '../_base_/datasets/coco_instance.py',
     '../_base_/schedules/det_1x.py',
     '../_base_/det_runtime.py',
+    '../_base_/det_tta.py',
 ]
 pretrained = None
 model = dict(

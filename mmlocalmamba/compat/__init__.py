@@ -3,6 +3,7 @@
 - :mod:`~mmlocalmamba.compat.config_names`: our configs' names in ``_base_`` (:func:`install`).
 - :mod:`~mmlocalmamba.compat.mmcv_ext`: mmcv's compiled operators, where they are missing (:func:`install`);
   ``MMLOCALMAMBA_MMCV_EXT=0`` in the environment switches this off.
+- :mod:`~mmlocalmamba.compat.checkpoint_loaders`: MMEngine's loading of checkpoints runs no code (:func:`install`).
 - :mod:`~mmlocalmamba.compat.torch_load`: checkpoints of MMEngine under ``torch.load(weights_only=True)``.
 """
 
@@ -11,17 +12,18 @@ import sys
 from importlib.machinery import PathFinder
 from importlib.util import find_spec
 
-from . import config_names, finder
+from . import checkpoint_loaders, config_names, finder
 
 EXPLICIT_WAY = 'python -m mmlocalmamba.compat enable'
 
 
 def install() -> None:
-    """Let our configs' names be found, and ``mmcv._ext`` where mmcv lacks it, unless that is switched off.
+    """Let our configs' names be found, make loading safe, and give mmcv its ``_ext``, unless that is switched off.
 
     Warns if mmdet was imported before, and has already bound functions that raise.
     """
     config_names.install()
+    checkpoint_loaders.install()
     if _lacks_operators() and finder.install() and 'mmdet.structures' in sys.modules and 'mmcv._ext' not in sys.modules:
         logging.getLogger('mmlocalmamba').warning(
             'mmdet was imported before mmlocalmamba, and without the compiled operators of mmcv: its operators will '

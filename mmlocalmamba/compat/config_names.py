@@ -6,12 +6,10 @@ name for the scope of the types in such a base, where ours name their scope them
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Sequence
-from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
-from types import ModuleType
 from typing import Any
+
+from .after_import import AfterImport
 
 PACKAGE = 'mmlocalmamba'
 PREFIX = f'{PACKAGE}::'
@@ -56,33 +54,9 @@ def leave_scope_open(config: Any) -> None:
     config._get_cfg_path = staticmethod(get_cfg_path)
 
 
-class ConfigNameFinder:
-    """Meta path finder that bridges each of ``MODULES`` as soon as it is imported."""
-
-    @staticmethod
-    def find_spec(
-        fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
-    ) -> ModuleSpec | None:
-        """Return Python's own spec of one of ``MODULES``, with a loader that bridges it; None for any other name."""
-        if fullname not in MODULES:
-            return None
-        spec = PathFinder.find_spec(fullname, path, target)
-        if spec is None or spec.loader is None:
-            return spec
-        execute = spec.loader.exec_module
-
-        def exec_module(module: ModuleType) -> None:
-            execute(module)
-            bridge(module)
-
-        spec.loader.exec_module = exec_module  # type: ignore[method-assign]
-        return spec
+FINDER = AfterImport(dict.fromkeys(MODULES, bridge))
 
 
 def install() -> None:
     """Bridge what MMEngine has imported already, and the rest when it is imported."""
-    for name in MODULES:
-        if name in sys.modules:
-            bridge(sys.modules[name])
-    if ConfigNameFinder not in sys.meta_path:
-        sys.meta_path.insert(0, ConfigNameFinder)
+    FINDER.install()

@@ -22,9 +22,12 @@ import numpy as np
 import torch
 from numpy.lib import NumpyVersion
 
+from .declared_sizes import excess
 from .engine import ConfigDict, HistoryBuffer
 
 FORCE_SAFE = 'TORCH_FORCE_WEIGHTS_ONLY_LOAD'
+_YES = ('1', 'y', 'yes', 'true')
+_NO = ('0', 'n', 'no', 'false')
 
 # HistoryBuffer pickles its own methods by way of builtins.getattr. The plain one would reach any attribute of anything.
 _HISTORY_METHODS = ('min', 'max', 'current', 'mean')
@@ -87,13 +90,37 @@ def register_safe_globals() -> None:
     torch.serialization.add_safe_globals(list(SAFE_GLOBALS))
 
 
+def trusts_files() -> bool:
+    """Tell whether the user has chosen full unpickling: ``TORCH_FORCE_WEIGHTS_ONLY_LOAD=0``.
+
+    The variable is PyTorch's, which takes 1, y, yes and true, in any case, and all else for no. Here it is yes where it
+    is not set or empty.
+
+    Raises:
+        ValueError: If it is neither yes nor no.
+    """
+    value = os.environ.get(FORCE_SAFE, '').lower()
+    if value in ('', *_YES):
+        return False
+    if value in _NO:
+        return True
+    raise ValueError(
+        f'{FORCE_SAFE}={os.environ[FORCE_SAFE]!r} in the environment is neither yes (1, y, yes, true) nor no (0, n, '
+        'no, false). Unset it, or set it to 0 to load files that you trust by full unpickling, which runs their code'
+    )
+
+
 def refuse_unsafe_checkpoints() -> None:
     """Make every ``torch.load`` of this process and its children a safe one, whatever the caller asked for.
 
-    Sets the environment variable ``TORCH_FORCE_WEIGHTS_ONLY_LOAD``, unless the user has set it (to 0, to load a file
-    that they trust).
+    Sets the environment variable ``TORCH_FORCE_WEIGHTS_ONLY_LOAD``, unless the user has set it to 0, to load a file
+    that they trust.
+
+    Raises:
+        ValueError: If the user has set it to what is neither yes nor no.
     """
-    os.environ.setdefault(FORCE_SAFE, '1')
+    if not trusts_files():
+        os.environ[FORCE_SAFE] = '1'
     register_safe_globals()
 
 
@@ -107,22 +134,27 @@ def can_be_mapped(path: str | Path) -> bool:
     return is_zip and not any('\ud800' <= letter <= '\udfff' for letter in str(path))
 
 
-def check_checkpoint(path: str | Path) -> None:
-    """Check that a checkpoint loads without full unpickling, which can run code; tensors' data stays on the disk.
+def load(path: str | Path, map_location: Any = 'cpu', mmap: bool = False) -> Any:
+    """Load a checkpoint without full unpickling, which can run code; it cannot take far more memory than its size.
 
-    Does nothing where the user has set ``TORCH_FORCE_WEIGHTS_ONLY_LOAD=0``.
+    Where the user has chosen ``TORCH_FORCE_WEIGHTS_ONLY_LOAD=0``, this is PyTorch's full loading.
 
     Args:
         path: A local file.
+        map_location: Where its tensors go, as in ``torch.load``.
+        mmap: Leave tensors' data on the disk, where that can be done.
 
     Raises:
-        ValueError: If it does not. The message names what is in the way, and how to load a file that is trusted.
+        ValueError: If it does not load. The message names what is in the way, and how to load a file that is trusted.
     """
-    if os.environ.get(FORCE_SAFE) == '0':
-        return
+    mmap = mmap and can_be_mapped(path)
+    if trusts_files():
+        return torch.load(path, map_location=map_location, weights_only=False, mmap=mmap)
     register_safe_globals()
     try:
-        torch.load(path, map_location='cpu', weights_only=True, mmap=can_be_mapped(path))
+        problem = excess(path)
+        if problem is None:
+            return torch.load(path, map_location=map_location, weights_only=True, mmap=mmap)
     except pickle.UnpicklingError as error:
         raise ValueError(
             f'{path} is no checkpoint, or holds objects whose loading can run code that the file brings. '
@@ -131,3 +163,22 @@ def check_checkpoint(path: str | Path) -> None:
         ) from error
     except (EOFError, RuntimeError) as error:  # PyTorch's format before 1.6, cut off
         raise ValueError(f'{path} is damaged or cut off, or is no checkpoint. torch says: {error}') from error
+    raise ValueError(
+        f'{path} would take far more memory than its own size: {problem}. No checkpoint of a model is like that. '
+        f'If you trust who made it, set {FORCE_SAFE}=0 in the environment and run the command again'
+    )
+
+
+def check_checkpoint(path: str | Path) -> None:
+    """Check that a checkpoint loads as :func:`load` does; tensors' data stay on the disk.
+
+    Does nothing where the user has chosen ``TORCH_FORCE_WEIGHTS_ONLY_LOAD=0``.
+
+    Args:
+        path: A local file.
+
+    Raises:
+        ValueError: If it does not.
+    """
+    if not trusts_files():
+        load(path, mmap=True)

@@ -16,9 +16,9 @@ from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import MODELS, init_default_scope
 from torch import Tensor, nn
 
-from mmlocalmamba.compat.torch_load import register_safe_globals
 from mmlocalmamba.engine.weight_check import check_file
-from mmlocalmamba.models.weights.files import download, find_state_dict
+from mmlocalmamba.models.weights.files import find_state_dict, read_checkpoint
+from mmlocalmamba.models.weights.values import check_weights
 
 from .classes import Color, category_ids, name_classes
 
@@ -135,9 +135,7 @@ def load_model(cfg: Config, checkpoint: str, device: torch.device) -> TrainedMod
             three tasks.
     """
     check_file('--checkpoint', checkpoint)
-    path = download(checkpoint) if '://' in checkpoint else Path(checkpoint)
-    register_safe_globals()
-    content = torch.load(path, map_location='cpu', weights_only=True)
+    content = read_checkpoint(checkpoint)
     if not isinstance(content, Mapping):
         raise ValueError(f'{checkpoint} holds a {type(content).__name__}, not tensors by name')
 
@@ -164,6 +162,7 @@ def _task(model: nn.Module) -> str:
 
 def _fill(model: nn.Module, state: Mapping[str, Any], checkpoint: str) -> None:
     """Load tensors by name, or raise: nothing may keep its initial value."""
+    check_weights(state, checkpoint, model.state_dict())
     tensors = {name.removeprefix('module.'): value for name, value in state.items() if isinstance(value, Tensor)}
     if not tensors:
         raise ValueError(f"{checkpoint} holds no tensors: want them by name, alone or under 'state_dict' or 'model'")

@@ -57,7 +57,7 @@ def test_it_bridges_once() -> None:
     before = [(module.get_installed_path, module._get_package_and_cfg_path) for module in (config, hub)]
     config_names.install()
     assert before == [(module.get_installed_path, module._get_package_and_cfg_path) for module in (config, hub)]
-    assert sys.meta_path.count(config_names.ConfigNameFinder) == 1
+    assert sys.meta_path.count(config_names.FINDER) == 1
 
 
 @pytest.mark.parametrize('order', ['mmlocalmamba, mmengine.hub', 'mmengine.hub, mmlocalmamba'])

@@ -16,8 +16,10 @@ from mmlocalmamba.compat.torch_load import (
     FORCE_SAFE,
     SAFE_GLOBALS,
     check_checkpoint,
+    load,
     refuse_unsafe_checkpoints,
     register_safe_globals,
+    trusts_files,
 )
 
 
@@ -138,7 +140,7 @@ def test_hostile_file_is_refused_by_mmengine(tmp_path, monkeypatch, registered) 
     path = save({'state_dict': TinyModel().state_dict(), 'meta': Hostile(tmp_path / 'ran')}, tmp_path)
     runner = make_runner(tmp_path / 'work', epochs=1)
 
-    with pytest.raises(pickle.UnpicklingError):
+    with pytest.raises(ValueError, match='can run code'):
         runner.load_checkpoint(str(path))
 
     assert not (tmp_path / 'ran').exists()
@@ -164,6 +166,34 @@ def test_object_arrays_are_refused(tmp_path, registered) -> None:
 def test_trusted_file_can_be_loaded_by_choice(tmp_path, monkeypatch) -> None:
     monkeypatch.setenv(FORCE_SAFE, '0')
     check_checkpoint(save({'meta': Hostile(tmp_path / 'ran')}, tmp_path))
+
+
+@pytest.mark.parametrize(
+    ('value', 'trusted'),
+    [(None, False), ('', False), ('1', False), ('Yes', False), ('0', True), ('false', True), ('NO', True)],
+)
+def test_the_choice_is_as_pytorch_reads_it(tmp_path, monkeypatch, value, trusted) -> None:
+    monkeypatch.setenv(FORCE_SAFE, '' if value is None else value)
+    if value is None:
+        monkeypatch.delenv(FORCE_SAFE)
+    path = save({'meta': Hostile(tmp_path / 'ran')}, tmp_path)
+    assert trusts_files() is trusted
+
+    refuse_unsafe_checkpoints()
+
+    if trusted:
+        load(path)
+    else:
+        with pytest.raises(pickle.UnpicklingError):
+            torch.load(path, weights_only=False)
+    assert (tmp_path / 'ran').exists() is trusted
+
+
+@pytest.mark.parametrize('value', ['2', 'off', ' 0'])
+def test_a_choice_that_is_neither_yes_nor_no_is_refused(monkeypatch, value) -> None:
+    monkeypatch.setenv(FORCE_SAFE, value)
+    with pytest.raises(ValueError, match=f"{FORCE_SAFE}='{value}' in the environment is neither yes"):
+        refuse_unsafe_checkpoints()
 
 
 def test_file_that_is_no_checkpoint_is_refused(tmp_path) -> None:

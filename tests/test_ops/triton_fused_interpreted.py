@@ -236,7 +236,7 @@ def test_device_check_finds_a_wrong_gradient(operation, monkeypatch) -> None:
     assert message.count('differs') == 1
 
 
-FREE = {'_unsafe_view', 'empty', 'empty_strided', 'new_empty', 'promote_types'}
+FREE = {'_unsafe_view', 'empty', 'empty_like', 'empty_strided', 'new_empty', 'promote_types'}
 """Operations that launch nothing, besides views."""
 
 SCAN_LAUNCHES = 3

@@ -83,9 +83,33 @@ def test_averaged_weights_are_evaluated(tool, seg_config) -> None:
     assert any('mIoU' in path.read_text() for path in Path('tested').glob('*/*.json'))
 
 
-def test_augmentation_must_be_configured(tool, det_config) -> None:
-    with pytest.raises(ValueError, match='tta_model and tta_pipeline'):
+def test_augmentation_must_be_configured(tool, seg_config) -> None:
+    seg_config.write_text(seg_config.read_text().replace('tta_', 'other_'))
+    with pytest.raises(ValueError, match=r'tta_model and tta_pipeline in the config. For detectors, configs/_base_'):
+        tool('test').main([str(seg_config), 'model.pth', '--tta'])
+
+
+def test_augmentation_of_masks_is_refused(tool, det_config) -> None:
+    with pytest.raises(ValueError, match='MMDetection merges boxes alone .DetTTAModel., and this model predicts masks'):
         tool('test').main([str(det_config), 'model.pth', '--tta'])
+
+
+def test_detector_of_boxes_with_test_time_augmentation(tool, det_config, checkpoint_of) -> None:
+    tta = str(Path(__file__).resolve().parents[2] / 'configs/_base_/det_tta.py')
+    text = det_config.read_text().replace('_base_ = [', f'_base_ = [{tta!r}, ')
+    text += (
+        "model.update(type='FasterRCNN')\n"
+        'model["roi_head"].update(mask_head=None, mask_roi_extractor=None)\n'
+        "test_evaluator['metric'] = 'bbox'\n"
+    )
+    det_config.write_text(text)
+    checkpoint = checkpoint_of(det_config)
+    smaller = ['--cfg-options']
+    smaller += [f'tta_pipeline.1.transforms.0.{k}.scale=({96 + 16 * k}, 64)' for k in range(3)]
+
+    tool('test').main([str(det_config), checkpoint, '--work-dir', 'out', '--tta', *smaller])
+
+    assert any('coco/bbox_mAP' in path.read_text() for path in Path('out').glob('*/*.json'))
 
 
 def test_a_damaged_checkpoint_is_not_evaluated(tool, det_config) -> None:

@@ -12,6 +12,7 @@ from mmengine.runner import Runner
 from torch import Tensor, nn
 
 from mmlocalmamba.models.weights.files import find_state_dict
+from mmlocalmamba.models.weights.values import check_weights
 from mmlocalmamba.registry import HOOKS
 
 _SHOWN = 12
@@ -31,7 +32,8 @@ class LoadedWeightsHook(Hook):
             other classes may keep their initial values: the log names them.
 
     Raises:
-        ValueError: Before training, validation or testing, if no tensor was loaded, or not all of those that must be.
+        ValueError: On loading, if there are tensors without names, of dtypes that weights do not have, or with NaN or
+            infinity. Before training, validation or testing, if no tensor was loaded, or not all of those that must be.
             The message names the tensors, and the shapes that differ.
     """
 
@@ -43,17 +45,20 @@ class LoadedWeightsHook(Hook):
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
         """Remember what the model and the checkpoint look like; MMEngine copies the tensors next.
 
-        A file that has its tensors under 'model' gets them under 'state_dict', where MMEngine looks.
+        A file that has its tensors under 'model' gets them under 'state_dict', where MMEngine looks. What cannot be
+        weights is an error.
         """
         state = find_state_dict(checkpoint)
         if state is not checkpoint:
             checkpoint['state_dict'] = state
+        own = _tensors(runner.model)
+        check_weights(state, _source(runner), own)
         self._shapes = {
             name.removeprefix('module.'): tuple(value.shape)
             for name, value in state.items()
             if isinstance(value, Tensor)
         }
-        self._versions = {name: tensor._version for name, tensor in _tensors(runner.model).items()}
+        self._versions = {name: tensor._version for name, tensor in own.items()}
 
     def before_train(self, runner: Runner) -> None:
         """Account for what training starts from."""
@@ -74,7 +79,7 @@ class LoadedWeightsHook(Hook):
         tensors = _tensors(runner.model)
         # PyTorch counts the writes to a tensor, for autograd.
         left = [name for name, tensor in tensors.items() if tensor._version == versions[name]]
-        source = runner.cfg.get('load_from') or 'the last checkpoint'
+        source = _source(runner)
         if len(left) == len(tensors):
             raise ValueError(
                 f'no tensor of {source} fits this model: it has names such as {_listing(self._shapes)}, the model '
@@ -102,6 +107,10 @@ class LoadedWeightsHook(Hook):
         if shape is None or shape == tuple(tensor.shape):
             return name
         return f'{name}, which has shape {shape} in the checkpoint and {tuple(tensor.shape)} in the model'
+
+
+def _source(runner: Runner) -> str:
+    return runner.cfg.get('load_from') or 'the last checkpoint'
 
 
 def _tensors(model: nn.Module) -> dict[str, Tensor]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import pickle
 import shutil
 from collections.abc import Mapping
 from contextlib import suppress
@@ -17,27 +16,27 @@ import torch
 from torch import Tensor
 
 from mmlocalmamba.compat.engine import all_gather_object, get_rank, print_log
-from mmlocalmamba.compat.torch_load import register_safe_globals
+from mmlocalmamba.compat.torch_load import load
 
-from .damage import damage
+from .averages import choose_weights
+from .damage import damage, wrong_hash
+from .values import check_weights
 
 _TIMEOUT = 60
 """Seconds without any data after which a download is given up."""
 
 
-def read_state_dict(source: str | Path) -> dict[str, Tensor]:
-    """Read the tensors of a file or URL, without unpickling anything that could run code.
+def read_checkpoint(source: str | Path, map_location: Any = 'cpu') -> Any:
+    """Load a file or URL, without unpickling anything that could run code.
 
     Args:
         source: A file, or the URL (http, https) of one. In a distributed run, every process has to ask for a URL.
-
-    Returns:
-        Tensors by name, less the prefix ``module.`` of a wrapped model.
+        map_location: Where its tensors go, as in ``torch.load``.
 
     Raises:
         FileNotFoundError: If there is no such file.
         OSError: If the download fails.
-        ValueError: If the file is damaged, or holds other objects, or no state dict.
+        ValueError: If the file is damaged, holds other objects, or would take far more memory than its size.
     """
     path = download(str(source)) if urlparse(str(source)).scheme in ('http', 'https') else Path(source)
     if not path.is_file():
@@ -49,18 +48,36 @@ def read_state_dict(source: str | Path) -> dict[str, Tensor]:
     if problem is not None:
         again = f'Delete {path} and run again' if path != Path(source) else 'Copy or download it again'
         raise ValueError(f'the checkpoint {source} is damaged: {problem}. {again}')
-    register_safe_globals()
-    try:
-        data = torch.load(path, map_location='cpu', weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise ValueError(
-            f'{source} holds objects that are not loaded for safety, or is no checkpoint: save its state dict alone '
-            f'with torch.save(dict(state_dict=...), file). torch says: {error}'
-        ) from error
+    return load(path, map_location)
+
+
+def read_state_dict(source: str | Path, which: str | None = None) -> dict[str, Tensor]:
+    """Read the tensors of a file or URL: see :func:`read_checkpoint`.
+
+    Args:
+        source: A file, or the URL (http, https) of one. In a distributed run, every process has to ask for a URL.
+        which: Of a file with two sets of weights, ``'averaged'`` or ``'raw'``: see
+            :mod:`mmlocalmamba.models.weights.averages`. Default: those under 'state_dict' or 'model'.
+
+    Returns:
+        Tensors by name, less the prefix ``module.`` of a wrapped model.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        OSError: If the download fails.
+        ValueError: If the file is damaged or not safe to load, holds no state dict, or has tensors that are no weights;
+            or if ``which`` is given, and it does not hold both sets.
+    """
+    return state_dict_of(read_checkpoint(source), source, which)
+
+
+def state_dict_of(data: Any, source: str | Path, which: str | None = None) -> dict[str, Tensor]:
+    """Give the tensors of what a file holds: see :func:`read_state_dict`."""
     if isinstance(data, Mapping):
-        data = find_state_dict(data)
+        data = find_state_dict(data) if which is None else choose_weights(data, which, source)
     if not isinstance(data, Mapping) or not any(isinstance(value, Tensor) for value in data.values()):
         raise ValueError(f"{source} holds no state dict: want tensors by name, alone or under 'state_dict' or 'model'")
+    check_weights(data, source)
     return {name.removeprefix('module.'): value for name, value in data.items() if isinstance(value, Tensor)}
 
 
@@ -89,7 +106,8 @@ def download(url: str) -> Path:
         The file in the cache.
 
     Raises:
-        OSError: In every process alike, if the download failed in any.
+        OSError: In every process alike, if the download failed in any, or its SHA-256 is not what the name of the file
+            says it starts with (as in ``name-0123abcd.pth``).
     """
     path = cache_path(url)
     first = get_rank() == 0
@@ -123,6 +141,9 @@ def _fetch(url: str, path: Path) -> str | None:
             size, wanted = partial.stat().st_size, response.headers.get('Content-Length')
         if wanted is not None and size != int(wanted):
             return f'the connection broke off after {size} of {wanted} bytes'
+        other = wrong_hash(partial, path.name)
+        if other is not None:
+            return other
         partial.replace(path)
     except Exception as error:  # whatever it is, the other processes have to learn of it
         return f'{type(error).__name__}: {error}'

@@ -15,6 +15,7 @@ from ..layers.position import resize_table, square_grid
 from .input_channels import fit_input_channels
 from .kinds import kind_of
 from .published_names import is_published
+from .values import check_weights
 
 if TYPE_CHECKING:
     from ..backbones.base import ScanBackbone
@@ -88,7 +89,7 @@ def fit_state_dict(backbone: ScanBackbone, state_dict: dict[str, Any], prefix: s
         prefix: Name of the backbone in it, such as ``'backbone.'``.
 
     Raises:
-        ValueError: If there is no tensor for the backbone, or they do not fit.
+        ValueError: If there is no tensor for the backbone, they do not fit, or they are no weights.
     """
     given = {name.removeprefix(prefix): value for name, value in state_dict.items() if name.startswith(prefix)}
     owner = type(backbone).__name__
@@ -100,6 +101,7 @@ def fit_state_dict(backbone: ScanBackbone, state_dict: dict[str, Any], prefix: s
             '--cfg-options pretrained=<file or URL>, or in the config '
             "model.backbone.init_cfg=dict(type='Pretrained', checkpoint=<file or URL>)"
         )
+    check_weights({prefix + name: value for name, value in given.items()}, 'the checkpoint')
     fitted = fit_tensors(backbone, given, 'the checkpoint')
     for name in given:
         del state_dict[prefix + name]

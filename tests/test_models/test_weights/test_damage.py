@@ -1,3 +1,4 @@
+import hashlib
 import random
 from pathlib import Path
 
@@ -65,3 +66,19 @@ def test_damaged_weights_are_not_read(checkpoint) -> None:
 
     with pytest.raises(ValueError, match=r'model.pth is damaged: its part .*data/\d differs from its checksum'):
         read_state_dict(checkpoint)
+
+
+def test_a_hash_in_the_name_is_compared(checkpoint) -> None:
+    digest = hashlib.sha256(checkpoint.read_bytes()).hexdigest()
+    for count in (8, 12, 64):
+        assert damage(checkpoint.rename(checkpoint.with_name(f'a-{digest[:count]}.pth'))) is None
+        checkpoint = checkpoint.with_name(f'a-{digest[:count]}.pth')
+    wrong = checkpoint.rename(checkpoint.with_name('a-0123abcd.pth'))
+    assert damage(wrong).startswith(f'its SHA-256 starts with {digest[:8]}, but its name says 0123abcd')
+    with pytest.raises(ValueError, match='its name says 0123abcd'):
+        read_state_dict(wrong)
+
+
+@pytest.mark.parametrize('name', ['a-20240131.pth', 'a-0123abc.pth', 'a_0123abcd.pth', 'a-0123ABCD.pth', 'a-12.34.pth'])
+def test_what_is_no_hash_is_not_compared(checkpoint, name) -> None:
+    assert damage(checkpoint.rename(checkpoint.with_name(name))) is None

@@ -1,5 +1,6 @@
 """Reading checkpoints from files and URLs, in one process and in two."""
 
+import hashlib
 import http.server
 import os
 import pickle
@@ -111,6 +112,18 @@ def test_a_failed_download_is_an_error_and_leaves_nothing(server, path, problem)
     with pytest.raises(OSError, match=f'{url} failed: .*{problem}'):
         download(url)
     assert list(cache_path(url).parent.iterdir()) == []
+
+
+def test_a_download_is_compared_with_the_hash_in_its_name(server):
+    url, handler = server
+    body = handler.files['/a/weights.pth']
+    good, bad = f'/w-{hashlib.sha256(body).hexdigest()[:8]}.pth', '/w-0123abcd.pth'
+    handler.files |= {good: body, bad: body}
+
+    assert torch.equal(read_state_dict(url + good)['weight'], WEIGHTS['weight'])
+    with pytest.raises(OSError, match='its SHA-256 starts with .*, but its name says 0123abcd'):
+        download(url + bad)
+    assert [path.name for path in cache_path(url).parent.iterdir()] == [cache_path(url + good).name]
 
 
 TWO_PROCESSES = """
