@@ -12,7 +12,7 @@ from mmlocalmamba.engine.channel_check import check_channels
 from mmlocalmamba.engine.cli import build_runner, load_config, make_parser, scale_learning_rate
 from mmlocalmamba.engine.data_check import check_data, clean_annotations
 from mmlocalmamba.engine.device import fit_launcher, fit_precision, has_accelerator, start_process_group, use_amp
-from mmlocalmamba.engine.hooks import BadSamplesHook, LoadedWeightsHook
+from mmlocalmamba.engine.hooks import AveragedWeightsHook, BadSamplesHook, LoadedWeightsHook
 from mmlocalmamba.engine.log import forward_log
 from mmlocalmamba.engine.resume import settle_resume
 from mmlocalmamba.engine.weight_check import check_weights, starting_point
@@ -69,6 +69,7 @@ def main(arguments: list[str] | None = None) -> None:
     runner = build_runner(cfg)
     runner.register_hook(LoadedWeightsHook(complete=bool(cfg.get('resume'))))
     runner.register_hook(BadSamplesHook(cfg.get('bad_samples', 'raise')))
+    runner.register_hook(AveragedWeightsHook())
     for note in filter(None, notes):
         runner.logger.warning(note)
     runner.logger.info(starting_point(cfg))

@@ -1,6 +1,7 @@
 """Hooks for MMEngine's Runner."""
 
 from .atomic_checkpoint import AtomicCheckpointHook
+from .averaged_weights import AveragedWeightsHook
 from .bad_samples import BadSamplesHook
 from .iteration_seed import IterationSeedHook
 from .kernel_tuning import KernelTuningHook
@@ -11,6 +12,7 @@ from .resume import ResumeHook
 
 __all__ = [
     'AtomicCheckpointHook',
+    'AveragedWeightsHook',
     'BadSamplesHook',
     'IterationSeedHook',
     'KernelTuningHook',

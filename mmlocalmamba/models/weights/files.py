@@ -19,17 +19,20 @@ from torch import Tensor
 from mmlocalmamba.compat.engine import all_gather_object, get_rank, print_log
 from mmlocalmamba.compat.torch_load import register_safe_globals
 
+from .averages import choose_weights
 from .damage import damage
 
 _TIMEOUT = 60
 """Seconds without any data after which a download is given up."""
 
 
-def read_state_dict(source: str | Path) -> dict[str, Tensor]:
+def read_state_dict(source: str | Path, which: str | None = None) -> dict[str, Tensor]:
     """Read the tensors of a file or URL, without unpickling anything that could run code.
 
     Args:
         source: A file, or the URL (http, https) of one. In a distributed run, every process has to ask for a URL.
+        which: Of a file with two sets of weights, ``'averaged'`` or ``'raw'``: see
+            :mod:`mmlocalmamba.models.weights.averages`. Default: those under 'state_dict' or 'model'.
 
     Returns:
         Tensors by name, less the prefix ``module.`` of a wrapped model.
@@ -37,7 +40,8 @@ def read_state_dict(source: str | Path) -> dict[str, Tensor]:
     Raises:
         FileNotFoundError: If there is no such file.
         OSError: If the download fails.
-        ValueError: If the file is damaged, or holds other objects, or no state dict.
+        ValueError: If the file is damaged, or holds other objects, or no state dict; or if ``which`` is given, and it
+            does not hold both sets.
     """
     path = download(str(source)) if urlparse(str(source)).scheme in ('http', 'https') else Path(source)
     if not path.is_file():
@@ -58,7 +62,7 @@ def read_state_dict(source: str | Path) -> dict[str, Tensor]:
             f'with torch.save(dict(state_dict=...), file). torch says: {error}'
         ) from error
     if isinstance(data, Mapping):
-        data = find_state_dict(data)
+        data = find_state_dict(data) if which is None else choose_weights(data, which, source)
     if not isinstance(data, Mapping) or not any(isinstance(value, Tensor) for value in data.values()):
         raise ValueError(f"{source} holds no state dict: want tensors by name, alone or under 'state_dict' or 'model'")
     return {name.removeprefix('module.'): value for name, value in data.items() if isinstance(value, Tensor)}

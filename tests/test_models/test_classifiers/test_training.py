@@ -49,7 +49,7 @@ def cfg(request, images):
         loader.dataset.pipeline[0].input_size = 32
     cfg.val_evaluator.topk = (1,)
     cfg.train_cfg.max_epochs = 2
-    cfg.custom_hooks[0].momentum = 0.5
+    cfg.custom_hooks[0].update(ema_type='ExponentialMovingAverage', momentum=0.5)
     cfg.param_scheduler = None
     fit_precision(cfg)
     return cfg
