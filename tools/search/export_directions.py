@@ -74,8 +74,8 @@ def main(arguments: list[str] | None = None) -> None:
     if undecided:
         print(
             f'WARNING: the search is undecided in {len(undecided)} of {len(blocks)} blocks: their candidates are as '
-            'good as equally probable, and the choice is left to chance. Search for longer, or with a higher learning rate '
-            'for alpha (docs/search.md).'
+            'good as equally probable, and the choice is left to chance. Search for longer, or with a higher learning '
+            'rate for alpha (docs/search.md).'
         )
     if about_data:
         print(about_data)

@@ -3,6 +3,7 @@
 from .atomic_checkpoint import AtomicCheckpointHook
 from .averaged_weights import AveragedWeightsHook
 from .bad_samples import BadSamplesHook
+from .float_predictions import FloatPredictionsHook
 from .iteration_seed import IterationSeedHook
 from .kernel_tuning import KernelTuningHook
 from .loaded_weights import LoadedWeightsHook
@@ -14,6 +15,7 @@ __all__ = [
     'AtomicCheckpointHook',
     'AveragedWeightsHook',
     'BadSamplesHook',
+    'FloatPredictionsHook',
     'IterationSeedHook',
     'KernelTuningHook',
     'LoadedWeightsHook',
