@@ -31,14 +31,21 @@ def check_model(cfg: Config) -> None:
         ValueError: If a local checkpoint of one of our backbones does not fit. The message names the tensors.
     """
     with torch.random.fork_rng(devices=[]):
-        try:
-            with torch.device('meta'):
-                model = _build(cfg)
-        except Exception:  # the device's fault or the config's: the CPU tells
+        model = _on_meta(cfg)
+        if model is None:
             model = _build(cfg)
     backbone = getattr(model, 'backbone', None)
     if isinstance(backbone, ScanBackbone):
         _fit_checkpoint(backbone)
+
+
+def _on_meta(cfg: Config) -> nn.Module | None:
+    """Build the model without memory; None if that fails: by the device's fault or the config's, the CPU tells."""
+    try:
+        with torch.device('meta'):
+            return _build(cfg)
+    except Exception:
+        return None
 
 
 def _build(cfg: Config) -> nn.Module:
