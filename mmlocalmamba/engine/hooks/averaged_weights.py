@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from typing import Any
 
 from mmengine.hooks import EMAHook, Hook
@@ -10,7 +9,7 @@ from mmengine.runner import Runner
 
 from mmlocalmamba.registry import HOOKS
 
-from ..averaging import InitialShare
+from ..averaging import InitialShare, WarmupEMA
 
 HIGHEST_SHARE = 0.05
 """The share of initial weights above which an average says little about the training."""
@@ -47,13 +46,17 @@ class AveragedWeightsHook(Hook):
             self._share = InitialShare(averaged)
         share = self._share()
         self._is_small = share <= HIGHEST_SHARE
-        text = f'{share:.1%} of the averaged weights are still those that the average began with'
-        if self._is_small:
-            runner.logger.info(f'{text}, after {int(averaged.steps)} iterations.')
-            return
-        runner.logger.log(
-            logging.WARNING,
-            f'{text}, after {int(averaged.steps)} iterations. They are what is evaluated, and saved under '
-            "'state_dict'; the current ones are saved under 'ema_state_dict', and pretrained_weights=raw starts a "
-            "model from those. For short runs, ema_type='mmlocalmamba.WarmupEMA' of the EMAHook forgets the beginning.",
+        text = (
+            f'{share:.1%} of the averaged weights are still those that the average began with, after '
+            f'{int(averaged.steps)} iterations.'
         )
+        if self._is_small:
+            runner.logger.info(text)
+            return
+        text += (
+            " They are what is evaluated, and saved under 'state_dict'; the current ones are saved under "
+            "'ema_state_dict', and pretrained_weights=raw starts a model from those."
+        )
+        if not isinstance(averaged, WarmupEMA):
+            text += " For short runs, ema_type='mmlocalmamba.WarmupEMA' of the EMAHook forgets the beginning."
+        runner.logger.warning(text)
