@@ -14,6 +14,7 @@ from mmengine.runner import Runner
 
 from mmlocalmamba.models.weights.averages import WEIGHTS
 
+from .log import write_utf8
 from .own_data import data_roots, move_data, set_num_classes
 from .package_check import check_packages
 from .padding_check import check_padding_value
@@ -173,5 +174,7 @@ def apply_pretrained(
 
 
 def build_runner(cfg: Config) -> Runner:
-    """Build MMEngine's Runner, or the one that ``runner_type`` names."""
-    return RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+    """Build MMEngine's Runner, or the one that ``runner_type`` names, with a log that holds any path."""
+    runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+    write_utf8(runner.logger)
+    return runner
