@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import os
 import signal
 import sys
 from collections.abc import Mapping
@@ -35,7 +36,7 @@ def use_amp(cfg: Config) -> None:
         cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
         return
     _use_wrapper(cfg, 'mmlocalmamba.CpuAmpOptimWrapper')
-    print_log('--amp without a GPU: the forward uses bfloat16 on the CPU where autocast chooses it.', logger='current')
+    _say('--amp without a GPU: the forward uses bfloat16 on the CPU where autocast chooses it.')
 
 
 def fit_precision(cfg: Config) -> None:
@@ -48,10 +49,7 @@ def fit_precision(cfg: Config) -> None:
     if has_accelerator() or not isinstance(wrapper, Mapping) or wrapper.get('type') != 'AmpOptimWrapper':
         return
     _use_wrapper(cfg, 'OptimWrapper')
-    print_log(
-        'No GPU: the config asks for mixed precision, this run uses float32 on the CPU (--amp: bfloat16).',
-        logger='current',
-    )
+    _say('No GPU: the config asks for mixed precision, this run uses float32 on the CPU (--amp: bfloat16).')
 
 
 def _use_wrapper(cfg: Config, kind: str) -> None:
@@ -60,6 +58,12 @@ def _use_wrapper(cfg: Config, kind: str) -> None:
         key: value for key, value in cfg.optim_wrapper.items() if key not in ('loss_scale', 'dtype', 'use_fsdp')
     }
     cfg.optim_wrapper = {**settings, 'type': kind}
+
+
+def _say(text: str) -> None:
+    """Log a sentence in the first process; MMEngine does not know yet which that is."""
+    if os.environ.get('RANK', '0') == '0':
+        print_log(text, logger='current')
 
 
 def fit_launcher(cfg: Config) -> None:
@@ -72,11 +76,9 @@ def fit_launcher(cfg: Config) -> None:
     """
     if has_accelerator() or cfg.get('launcher', 'none') == 'none':
         return
-    print_log(
-        f'No GPU: {num_processes(cfg)} processes share this CPU and exchange gradients by gloo.', logger='current'
-    )
+    _say(f'No GPU: {num_processes(cfg)} processes share this CPU and exchange gradients by gloo.')
     if _replace_sync_bn(cfg.get('model')):
-        print_log('No GPU: SyncBN becomes BN, whose statistics are those of each process alone.', logger='current')
+        _say('No GPU: SyncBN becomes BN, whose statistics are those of each process alone.')
     wrapper = {
         'type': 'MMDistributedDataParallel',
         'device_ids': None,  # MMEngine's default is a GPU

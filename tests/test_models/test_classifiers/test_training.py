@@ -164,7 +164,9 @@ def test_accumulated_batches_are_one_large_one(plain):
 
 @pytest.mark.slow
 @ONE
-def test_resuming_changes_nothing(plain):
+@pytest.mark.parametrize('average', ['ExponentialMovingAverage', 'mmlocalmamba.WarmupEMA'])
+def test_resuming_changes_nothing(plain, average):
+    plain.custom_hooks[0].ema_type = average
     train(plain, 'whole')
     train(plain, 'resumed', **{'train_cfg.max_epochs': 1})
     train(plain, 'resumed', resume=True)
