@@ -83,9 +83,9 @@ def _apply_variables(cfg: Config, path: str) -> None:
         if assigned is not None:
             apply_pretrained(cfg, assigned.value)
     roots = data_roots(cfg)
-    if isinstance(cfg.get('data_root'), str) and cfg.data_root not in (roots or ()):
+    if roots is not None and isinstance(cfg.get('data_root'), str) and cfg.data_root not in roots:
         assigned = idle_assignment(cfg, path, 'data_root', data_roots)
-        if assigned is not None and (assigned.old is not None or len(roots or ()) == 1):
+        if assigned is not None and (assigned.old in roots or (assigned.old is None and len(roots) == 1)):
             move_data(cfg, assigned.value, assigned.old)
 
 

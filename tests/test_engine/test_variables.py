@@ -115,6 +115,14 @@ def test_a_data_set_with_its_own_folder_keeps_it(read) -> None:
     assert roots(read(CHILD + own)) == ['own', 'data/coco/', 'data/coco/annotations/val.json']
 
 
+def test_a_variable_that_the_data_sets_do_not_use_is_left_alone(read) -> None:
+    base = "_base_ = []\ntrain_dataloader = dict(dataset=dict(type='CocoDataset', ann_file='data/train.json'))\n"
+
+    cfg = read(base + "data_root = 'data/'", grandchild="data_root = 'mine/'")
+
+    assert cfg.train_dataloader.dataset.ann_file == 'data/train.json'
+
+
 def test_a_folder_that_nothing_lies_in_is_refused(read) -> None:
     scattered = (
         "train_dataloader = dict(dataset=dict(data_root='a'))\nval_dataloader = dict(dataset=dict(data_root='b'))"
