@@ -4,6 +4,8 @@
 # make test   set up, lint, check the types, run the tests and the examples in docstrings and pages
 # make test-gpu  run the tests that take a GPU, with the Python and the packages that are there: torch, triton, pytest, and
 #             timm and the mm packages for those that need them; PYTHON=... chooses another Python
+# make fuzz   call every operation at random, validly and not, and compare with double precision; CALLS=100000 and SEED=0
+# make sanitize   the same, for CALLS=10000, on a kernel library built with AddressSanitizer and UBSan
 # make test-openmmlab   run the tests with the original OpenMMLab packages and an older PyTorch, in .venv-openmmlab
 # make smoke-openmmlab  run a handful of them there
 # make setup  only set up: everything goes into .venv; a second run skips what is up to date
@@ -42,7 +44,7 @@ VERSIONS := $(subst =,,$(subst $(EMPTY) ,-,$(TORCH)))
 PACKAGES_READY := $(VENV)/.packages-$(VERSIONS)
 READY := $(VENV)/.ready-$(VERSIONS)
 
-.PHONY: demo demo-seg demo-search test test-openmmlab test-gpu smoke-openmmlab pytest doctest setup wheel lint clean
+.PHONY: demo demo-seg demo-search test test-openmmlab test-gpu smoke-openmmlab fuzz sanitize pytest doctest setup wheel lint clean
 
 setup: $(READY)
 
@@ -144,6 +146,27 @@ SMOKE_TESTS := tests/test_registry.py tests/test_compat tests/test_packaging.py 
 
 smoke-openmmlab:
 	$(MAKE) FAMILY=openmmlab pytest TESTS="$(SMOKE_TESTS)"
+
+SEED := 0
+fuzz: CALLS := 100000
+sanitize: CALLS := 10000
+
+fuzz: $(READY)
+	$(RUN) tools/reliability/fuzz_ops.py --calls $(CALLS) --seed $(SEED)
+
+SANITIZE := -fsanitize=address,undefined
+SANITIZED := build/sanitize/libmmlocalmamba_sanitized.so
+SANITIZERS = $$(for name in asan ubsan stdc++; do g++ -print-file-name=lib$$name.so; done)
+
+$(SANITIZED): $(BUILD_FILES) | $(READY)
+	CXX=g++ CXXFLAGS="$(SANITIZE) -fno-sanitize-recover=undefined -fno-omit-frame-pointer -g1 -O1" LDFLAGS="$(SANITIZE)" \
+		MMLOCALMAMBA_BUILD_EXT=1 $(BIN)/python setup.py -q build --build-base build/sanitize
+	cp "$$(ls -t build/sanitize/csrc-*/libmmlocalmamba.so | head -n 1)" $@
+
+# PyTorch takes and gives back memory in ways of its own, and its processes end with some of it in use.
+sanitize: $(READY) $(SANITIZED)
+	LD_PRELOAD="$$(echo $(SANITIZERS))" ASAN_OPTIONS=detect_leaks=0:alloc_dealloc_mismatch=0:allocator_may_return_null=1 \
+		UBSAN_OPTIONS=print_stacktrace=1 $(RUN) tools/reliability/fuzz_ops.py --library $(SANITIZED) --calls $(CALLS) --seed $(SEED)
 
 lint: $(READY)
 	$(BIN)/ruff check --fix

@@ -18,7 +18,7 @@ PAGES = sorted(path.name for path in (ROOT / 'docs').glob('*.md'))
 @pytest.mark.parametrize('name', PAGES)
 def test_every_file_that_is_named_exists(name):
     text = (ROOT / 'docs' / name).read_text(encoding='utf-8')
-    paths = set(re.findall(r'\b(?:configs|tools|mmlocalmamba)/[\w./-]+\.\w+', text))
+    paths = set(re.findall(r'\b(?:configs|tools|mmlocalmamba|examples)/[\w./-]+\.\w+', text))
     assert paths
     assert [path for path in sorted(paths) if not (ROOT / path).is_file()] == []
     links = re.findall(r'\]\(([^)#:]+)\)', text)

@@ -26,7 +26,7 @@ model = dict(
         mask_pad_value=0,
         pad_size_divisor=32,
     ),
-    backbone=dict(type='mmlocalmamba.LocalVMamba', arch='tiny', drop_path_rate=0.2),
+    backbone=dict(type='mmlocalmamba.LocalVMamba', arch='tiny', drop_path_rate=0.2, padding='skip'),
     panoptic_head=dict(
         type='Mask2FormerHead',
         in_channels=[96, 192, 384, 768],

@@ -16,7 +16,9 @@ model = dict(
         bgr_to_rgb=True,
         pad_size_divisor=32,
     ),
-    backbone=dict(type='mmlocalmamba.LocalVMamba', arch='tiny', out_indices=(1, 2, 3), drop_path_rate=0.2),
+    backbone=dict(
+        type='mmlocalmamba.LocalVMamba', arch='tiny', out_indices=(1, 2, 3), drop_path_rate=0.2, padding='skip'
+    ),
     neck=dict(type='FPN', in_channels=[192, 384, 768], out_channels=256, add_extra_convs='on_input', num_outs=5),
     bbox_head=dict(
         type='RetinaHead',

@@ -22,6 +22,7 @@ model = dict(
         type='mmlocalmamba.LocalVim',
         arch='tiny',
         drop_path_rate=0.1,
+        padding='skip',
         init_cfg=dict(type='Pretrained', checkpoint=pretrained),
     ),
     decode_head=dict(

@@ -18,7 +18,7 @@ model = dict(
         seg_pad_val=255,
         size=(512, 512),
     ),
-    backbone=dict(type='mmlocalmamba.LocalVMamba', arch='tiny', drop_path_rate=0.2),
+    backbone=dict(type='mmlocalmamba.LocalVMamba', arch='tiny', drop_path_rate=0.2, padding='skip'),
     neck=dict(type='FPN', in_channels=[96, 192, 384, 768], out_channels=256, num_outs=4),
     decode_head=dict(
         type='FPNHead',

@@ -147,14 +147,13 @@ def _longer(one: int, other: int) -> int:
 
 # PyTorch 2.4 takes the types of a custom op as they are: this file must not postpone their evaluation.
 @torch.library.custom_op('mmlocalmamba::scan_orders', mutates_args=())
-def _orders_of_compiled_model(
-    directions: str, height: int, width: int, middle_token: bool, device: torch.device
-) -> Tensor:
-    return _cache.get(tuple(directions.split()), height, width, middle_token, device).clone()
+def _orders_of_compiled_model(directions: str, height: int, width: int, middle_token: bool, device: str) -> Tensor:
+    # The device is a string because torch.jit.trace can record no other.
+    return _cache.get(tuple(directions.split()), height, width, middle_token, torch.device(device)).clone()
 
 
 @_orders_of_compiled_model.register_fake
-def _(directions: str, height: int, width: int, middle_token: bool, device: torch.device) -> Tensor:
+def _(directions: str, height: int, width: int, middle_token: bool, device: str) -> Tensor:
     names = directions.split()
     # The longest scan is that with the most padding. Which one that is depends on the size, so that with symbolic sizes
     # it stays a formula: a comparison here would compile the model anew for every size.
@@ -193,7 +192,10 @@ def scan_orders(
         device = torch.device(device)
     if device.type == 'cuda' and device.index is None:
         device = torch.device('cuda', torch.cuda.current_device())
-    if torch.compiler.is_dynamo_compiling():
-        # One node of the graph, with a tensor of its own: what the compiler makes may overwrite it.
-        return _orders_of_compiled_model(' '.join(directions), height, width, middle_token, device)
+    if torch.compiler.is_compiling() or torch.jit.is_tracing():
+        # One node of the graph, with a tensor of its own: what the compiler makes may overwrite it. While a model is
+        # traced, sizes are tensors: the node keeps the numbers, and the backbone sees to it that they hold.
+        if torch.jit.is_tracing():
+            height, width = int(height), int(width)
+        return _orders_of_compiled_model(' '.join(directions), height, width, middle_token, str(device))
     return _cache.get(tuple(directions), height, width, middle_token, device)

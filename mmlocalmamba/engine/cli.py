@@ -14,6 +14,7 @@ from mmengine.runner import Runner
 
 from mmlocalmamba.models.weights.averages import WEIGHTS
 
+from .device import has_accelerator
 from .log import write_utf8
 from .own_data import data_roots, move_data, set_num_classes
 from .package_check import check_packages
@@ -174,7 +175,17 @@ def apply_pretrained(
 
 
 def build_runner(cfg: Config) -> Runner:
-    """Build MMEngine's Runner, or the one that ``runner_type`` names, with a log that holds any path."""
+    """Build MMEngine's Runner, or the one that ``runner_type`` names, with a log that holds any path.
+
+    Raises:
+        ValueError: If that is FlexibleRunner, and several processes are to run without an accelerator.
+    """
+    if cfg.get('runner_type') == 'FlexibleRunner' and cfg.get('launcher', 'none') != 'none' and not has_accelerator():
+        raise ValueError(
+            f"runner_type='FlexibleRunner' with launcher={cfg.launcher!r} needs a GPU per process: its strategies pass "
+            "device_ids to DistributedDataParallel, which the CPU has none of. Leave runner_type out: MMEngine's "
+            'Runner trains in several CPU processes'
+        )
     runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
     write_utf8(runner.logger)
     return runner

@@ -7,8 +7,9 @@ import math
 from typing import Any
 
 from mmengine.logging import print_log
-from mmengine.optim import DefaultOptimWrapperConstructor
+from mmengine.optim import DefaultOptimWrapperConstructor, OptimWrapper
 from torch import nn
+from torch.optim import Optimizer
 
 from mmlocalmamba.models.weight_decay import is_free_of_decay
 from mmlocalmamba.registry import OPTIM_WRAPPER_CONSTRUCTORS
@@ -40,6 +41,14 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
     def __init__(self, optim_wrapper_cfg: dict[str, Any], paramwise_cfg: dict[str, Any] | None = None) -> None:
         # Never empty: the parent would take an empty one for "no settings per parameter".
         super().__init__(optim_wrapper_cfg, {'layer_decay_rate': 1.0, 'lr_mult': {}, **(paramwise_cfg or {})})
+
+    def __call__(self, model: nn.Module) -> OptimWrapper | Optimizer:
+        """Build the optimizer wrapper of a model."""
+        wrapper = super().__call__(model)
+        optimizer = wrapper.optimizer if isinstance(wrapper, OptimWrapper) else wrapper
+        # The registry makes ConfigDicts of the groups, which torch.compile cannot guard.
+        optimizer.param_groups[:] = [{key: group[key] for key in group} for group in optimizer.param_groups]
+        return wrapper
 
     def _validate_cfg(self) -> None:
         unknown = set(self.paramwise_cfg) - {'layer_decay_rate', 'lr_mult'}

@@ -7,8 +7,10 @@ from .channel_gate import ChannelGate
 from .depthwise_conv import depthwise_conv2d_silu
 from .gate_and_merge import gate_and_merge
 from .merge_and_normalise import OutputNorm, merge_and_normalise
+from .resize_map import resize_map
 from .scan_inputs import ScanInputs
 from .selective_scan import local_selective_scan
+from .traced_size import of_traced_size
 
 __all__ = [
     'ChannelGate',
@@ -22,4 +24,6 @@ __all__ = [
     'local_causal_conv1d',
     'local_selective_scan',
     'merge_and_normalise',
+    'of_traced_size',
+    'resize_map',
 ]

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from .backends import fused, fused_kernels
 from .registration import register_operation
-from .tokens import check_device, empty_like
+from .tokens import check_device, check_tensors, empty_like
 
 
 def add_rotate_rms_norm(
@@ -38,7 +38,12 @@ def add_rotate_rms_norm(
     Raises:
         ValueError: If shapes or devices do not fit together, or a table asks for a gradient.
     """
-    _check(hidden, residual, weight, rotary)
+    try:
+        _check(hidden, residual, weight, rotary)
+    except AttributeError:
+        others = {} if residual is None else dict(residual=residual)
+        check_tensors(hidden=hidden, weight=weight, **others, **dict(zip(('cosine', 'sine'), rotary or ())))  # noqa: B905
+        raise
     kernels = fused_kernels('add_norm', hidden.device)
     if kernels is not None:
         return _add_rotate_rms_norm(hidden, residual, weight, eps, *(rotary or (None, None)), kernels=kernels)

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from .backends import fused, fused_kernels
 from .registration import register_operation
-from .tokens import check_device, check_order, gather_tokens
+from .tokens import check_device, check_order, check_tensors, gather_tokens
 
 
 def local_causal_conv1d(x: Tensor, weight: Tensor, bias: Tensor, order: Tensor) -> Tensor:
@@ -36,7 +36,11 @@ def local_causal_conv1d(x: Tensor, weight: Tensor, bias: Tensor, order: Tensor) 
     Raises:
         ValueError: If shapes, dtypes or devices do not fit together, or ``order`` names a token that there is not.
     """
-    _check(x, weight, bias, order)
+    try:
+        _check(x, weight, bias, order)
+    except AttributeError:
+        check_tensors(x=x, weight=weight, bias=bias, order=order)
+        raise
     kernels = fused_kernels('causal_conv', x.device)
     if kernels is not None:
         return _causal_conv1d(x, weight, bias, order, kernels=kernels)

@@ -42,7 +42,7 @@ class ChannelGate(NamedTuple):
         if y.dim() != 4:
             raise ValueError(f'y must be (Bt, K, L, D), got {tuple(y.shape)}')
         norm_weight, norm_bias, reduce_weight, reduce_bias, select_weight, select_bias, _ = self
-        channels, hidden, device = y.shape[-1], reduce_weight.shape[0], y.device
+        channels, hidden, device = y.shape[-1], reduce_bias.numel(), y.device
         if (  # quickly, since every layer asks in every step
             norm_weight.shape == norm_bias.shape == select_bias.shape == (channels,)
             and reduce_weight.shape == (hidden, channels)
@@ -98,7 +98,7 @@ def mean_of_norm(x: Tensor, eps: float) -> Tensor:
     variance, mean = torch.var_mean(wide, -1, correction=0, keepdim=True)
     weights = torch.rsqrt(variance + eps)  # (..., L, 1)
     total = weights.transpose(-1, -2) @ wide - (weights * mean).sum(-2, keepdim=True)
-    return (total / x.shape[-2]).to(x.dtype)
+    return (total / max(x.shape[-2], 1)).to(x.dtype)
 
 
 def empty_outputs(y: Tensor, **_: object) -> tuple[Tensor, Tensor, Tensor]:

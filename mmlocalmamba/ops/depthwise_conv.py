@@ -9,7 +9,7 @@ from torch import Tensor
 from .autocast import in_autocast
 from .backends import fused, fused_kernels
 from .registration import register_operation
-from .tokens import check_device
+from .tokens import check_device, check_tensors
 
 FUSED_KERNEL_SIZE = (3, 3)
 """What the fused kernels convolve with."""
@@ -32,9 +32,13 @@ def depthwise_conv2d_silu(x: Tensor, weight: Tensor, bias: Tensor | None = None)
     Raises:
         ValueError: If shapes or devices do not fit together, or the kernel has an even side.
     """
-    if bias is None:  # the kernels have one code path, and a vector of zeros costs next to nothing
-        bias = weight.new_zeros(weight.shape[0])
-    _check(x, weight, bias)
+    try:
+        if bias is None:  # the kernels have one code path, and a vector of zeros costs next to nothing
+            bias = weight.new_zeros(weight.shape[:1])
+        _check(x, weight, bias)
+    except AttributeError:
+        check_tensors(x=x, weight=weight, bias=bias)
+        raise
     if x.dtype == torch.float32 and in_autocast(x.device.type):
         x = x.to(torch.get_autocast_dtype(x.device.type))
     kernels = fused_kernels('depthwise_conv', x.device)
@@ -46,6 +50,8 @@ def depthwise_conv2d_silu(x: Tensor, weight: Tensor, bias: Tensor | None = None)
 def depthwise_conv2d_silu_naive(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """Convolve by PyTorch; arguments as in :func:`depthwise_conv2d_silu`, differentiable by autograd."""
     height, width = weight.shape[2:]
+    if x.numel() == 0:  # PyTorch's convolution refuses a map without pixels or channels
+        return F.silu(x)
     out = F.conv2d(
         x.permute(0, 3, 1, 2),  # channels last to PyTorch, too: nothing is copied
         weight.to(x.dtype),

@@ -9,6 +9,7 @@ from .autocast import outside_autocast
 from .backends import fused, fused_kernels
 from .channel_gate import ChannelGate, channel_gate, check_z, empty_outputs
 from .registration import register_operation
+from .tokens import check_tensors
 
 
 def gate_and_merge(y: Tensor, z: Tensor, gate: ChannelGate) -> Tensor:
@@ -32,8 +33,12 @@ def gate_and_merge(y: Tensor, z: Tensor, gate: ChannelGate) -> Tensor:
     Raises:
         ValueError: If shapes or devices do not fit together.
     """
-    gate.check(y)
-    check_z(y, z)
+    try:
+        gate.check(y)
+        check_z(y, z)
+    except AttributeError:
+        check_tensors(y=y, z=z, **dict(zip(gate._fields, gate.tensors, strict=False)))
+        raise
     with outside_autocast(y.device.type):
         kernels = fused_kernels('gate_and_merge', y.device)
         if kernels is not None:

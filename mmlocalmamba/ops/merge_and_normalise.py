@@ -11,7 +11,7 @@ from .autocast import outside_autocast
 from .backends import fused, fused_kernels
 from .channel_gate import ChannelGate, channel_gate, check_z, empty_outputs
 from .registration import register_operation
-from .tokens import check_device
+from .tokens import check_device, check_tensors
 
 
 class OutputNorm(NamedTuple):
@@ -50,9 +50,15 @@ def merge_and_normalise(y: Tensor, z: Tensor, gate: ChannelGate, norm: OutputNor
     Raises:
         ValueError: If shapes or devices do not fit together.
     """
-    gate.check(y)
-    check_z(y, z)
+    try:
+        gate.check(y)
+        check_z(y, z)
+    except AttributeError:
+        check_tensors(y=y, z=z, **dict(zip(gate._fields, gate.tensors, strict=False)))
+        raise
     for name, tensor in (('weight', norm.weight), ('bias', norm.bias)):
+        if not isinstance(tensor, Tensor):
+            check_tensors(**{f'{name} of the norm': tensor})
         if tensor.shape != y.shape[-1:]:
             wanted = tuple(y.shape[-1:])
             raise ValueError(

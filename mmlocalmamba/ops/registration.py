@@ -4,6 +4,10 @@ A call of a registered operation takes tens of microseconds, on its way through 
 three times as long where autograd takes part: as much as a small scan. So plain calls, which nobody but autograd is to
 see, go to the implementation directly. Everything else goes to the registered operation: compilers and exporters, modes
 that watch operations, profilers, tensors that are no plain ones. Both compute the same by the same functions.
+
+The transforms of ``torch.func`` take it too: ``grad``, ``vjp``, ``jacrev`` and ``vmap`` give what they should, the last
+two by one call per sample. There are neither forward-mode derivatives nor second ones: both are errors that name a
+function to use in its place.
 """
 
 from __future__ import annotations
@@ -13,8 +17,11 @@ from typing import Any, NamedTuple, NoReturn, Protocol
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 NAMESPACE = 'mmlocalmamba'
+
+_LIBRARY = torch.library.Library(NAMESPACE, 'FRAGMENT')
 
 
 class Kernels(Protocol):
@@ -97,13 +104,14 @@ def register_operation(
 
     operation = torch.library.custom_op(
         f'{NAMESPACE}::{name}',
-        _by_name(forward, arguments),
+        _checked(_by_name(forward, arguments), name, naive, arguments),
         mutates_args=(),
         schema=f'({", ".join(f"{kind} {key}" for key, kind in arguments.items())}) -> ({unnamed_outputs})',
     )
+    differentiate_directly = _by_name(lambda **values: list(backward(**values)), backward_arguments)
     backward_operation = torch.library.custom_op(
         f'{NAMESPACE}::{name}_backward',
-        _by_name(lambda **values: list(backward(**values)), backward_arguments),
+        _checked(differentiate_directly, f'{name}_backward', naive, backward_arguments),
         mutates_args=(),
         schema=f'({backward_schema}) -> Tensor[]',
     )
@@ -111,8 +119,9 @@ def register_operation(
     def backward_fake(**values: Any) -> list[Tensor]:
         return [values[key].new_empty(values[key].shape) for key in shapes if values[key] is not None]
 
-    operation.register_fake(_by_name(fake, arguments))
-    backward_operation.register_fake(_by_name(backward_fake, backward_arguments))
+    operation.register_fake(_checked(_by_name(fake, arguments), name, naive, arguments))
+    fake_gradients = _by_name(backward_fake, backward_arguments)
+    backward_operation.register_fake(_checked(fake_gradients, f'{name}_backward', naive, backward_arguments))
 
     registered = _Registered(forward, backward)
     # These run for every operation of every training step: names are turned into places once, here.
@@ -162,8 +171,12 @@ def register_operation(
     def differentiate_registered(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
         return differentiate(ctx, registered, *grads)
 
+    no_second_derivative = _no_second_derivative(name, naive)
     operation.register_autograd(differentiate_registered, setup_context=setup_context)
-    backward_operation.register_autograd(_no_second_derivative(name, naive))
+    backward_operation.register_autograd(no_second_derivative)
+    _register_transforms(name, operation, setup_context, differentiate_registered, naive)
+    _register_transforms(f'{name}_backward', backward_operation, _keep_nothing, no_second_derivative, naive)
+    run_registered = _without_tangents(operation, name, naive)
 
     class Direct(torch.autograd.Function):
         """The operation without the dispatcher."""
@@ -183,7 +196,7 @@ def register_operation(
 
     def run(*inputs: Any, kernels: Kernels | None = None) -> Any:
         if not _is_plain(inputs[0]):
-            return operation(*inputs)
+            return run_registered(*inputs)
         kernels = registered if kernels is None else kernels
         if torch.is_grad_enabled():
             return Direct.apply(kernels, *inputs)
@@ -199,6 +212,8 @@ def _is_plain(tensor: Tensor) -> bool:
         or torch._C._len_torch_dispatch_stack()
         or torch.jit.is_tracing()
         or torch.autograd._profiler_enabled()
+        or torch._C._are_functorch_transforms_active()
+        or forward_ad._current_level >= 0
         or type(tensor) not in (Tensor, torch.nn.Parameter)
         or tensor.is_meta
     )
@@ -218,6 +233,97 @@ def _by_name(function: Callable[..., Any], names: Mapping[str, str]) -> Callable
         return function(**dict(zip(keys, values)))  # noqa: B905 (the dispatcher has counted them)
 
     return call
+
+
+def _keep_nothing(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+    pass
+
+
+def _register_transforms(
+    name: str,
+    operation: Callable[..., Any],
+    setup_context: Callable[..., None],
+    backward: Callable[..., Any],
+    naive: str,
+) -> None:
+    """Let the transforms of torch.func differentiate a registered operation, and map it over samples.
+
+    PyTorch's own registration refuses to differentiate it there, and gives forward-mode derivatives of zero.
+    """
+
+    class Transformed(torch.autograd.Function):
+        @staticmethod
+        def forward(*inputs: Any) -> Any:
+            result = operation(*inputs)
+            return tuple(result) if isinstance(result, list) else result  # autograd does not look into lists
+
+        @staticmethod
+        def jvp(ctx: Any, *tangents: Any) -> NoReturn:
+            raise _no_forward_mode(name, naive)
+
+        @staticmethod
+        def vmap(info: Any, in_dims: tuple[int | None, ...], *inputs: Any) -> Any:
+            """Call it for one sample after the other."""
+            places = list(zip(inputs, in_dims, strict=True))
+            calls = [
+                operation(*[x if dim is None else x.select(dim, i) for x, dim in places])
+                for i in range(info.batch_size)
+            ]
+            if isinstance(calls[0], Tensor):
+                return torch.stack(calls), 0
+            outputs = tuple(torch.stack(samples) for samples in zip(*calls, strict=True))
+            return outputs, (0,) * len(outputs)
+
+    Transformed.setup_context = staticmethod(setup_context)  # type: ignore[method-assign]
+    Transformed.backward = staticmethod(backward)  # type: ignore[method-assign]
+    Transformed.__name__ = f'{NAMESPACE}_{name}_transformed'
+
+    def transform(*inputs: Any) -> Any:
+        result = Transformed.apply(*inputs)
+        return list(result) if gives_list and isinstance(result, tuple) else result
+
+    gives_list = name.endswith('_backward')
+    _LIBRARY.impl(name, transform, 'FuncTorchDynamicLayerFrontMode')
+
+
+def _without_tangents(function: Callable[..., Any], name: str, naive: str) -> Callable[..., Any]:
+    """Refuse tensors with tangents, whose derivatives nobody would compute."""
+
+    def call(*values: Any) -> Any:
+        if torch.compiler.is_compiling():
+            return function(*values)
+        if forward_ad._current_level >= 0 and any(
+            isinstance(x, Tensor) and forward_ad.unpack_dual(x).tangent is not None for x in values
+        ):
+            raise _no_forward_mode(name, naive)
+        return function(*values)
+
+    return call
+
+
+def _checked(function: Callable[..., Any], name: str, naive: str, arguments: Mapping[str, str]) -> Callable[..., Any]:
+    """Refuse what PyTorch lets through to a registered operation, and the public functions have not looked at."""
+    checked = _without_tangents(function, name, naive)
+
+    def call(*values: Any) -> Any:
+        try:
+            return checked(*values)
+        except (AttributeError, IndexError) as error:
+            given = dict(zip(arguments, values, strict=True))
+            for key, kind in arguments.items():
+                if kind == 'Tensor' and not isinstance(given[key], Tensor):
+                    raise TypeError(f'{name}: {key} must be a tensor, got {type(given[key]).__name__}') from None
+            shapes = ', '.join(f'{key} {tuple(x.shape)}' for key, x in given.items() if isinstance(x, Tensor))
+            raise ValueError(f'{name} cannot work with tensors of these shapes: {shapes} ({error})') from error
+
+    return call
+
+
+def _no_forward_mode(name: str, naive: str) -> RuntimeError:
+    return RuntimeError(
+        f'the operation {name} has no forward-mode derivative (jvp, jacfwd, dual tensors): use reverse mode (backward, '
+        f'vjp, jacrev), or {naive}, which both modes of autograd can differentiate'
+    )
 
 
 def _no_second_derivative(name: str, naive: str) -> Callable[..., NoReturn]:

@@ -148,6 +148,8 @@ class ScanInputs(NamedTuple):
                 raise ValueError(
                     'tokens in scan order (u has 4 dimensions) need num_tokens, the number of tokens of the map'
                 )
+        elif not isinstance(self.num_tokens, (int, torch.SymInt)):
+            raise TypeError(f'num_tokens must be a whole number, got {self.num_tokens!r}')
         elif self.num_tokens < 0 or (self.is_spatial and self.num_tokens != self.u.shape[1]):
             raise ValueError(
                 f'num_tokens is {self.num_tokens}, but u is {tuple(self.u.shape)}: in the spatial form leave it out, '

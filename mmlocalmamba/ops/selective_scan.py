@@ -10,9 +10,14 @@ from torch import Tensor
 
 from .autocast import in_autocast, outside_autocast
 from .backends import backend_for, load_backend, takes_factors
+from .plain_scan import is_exporting_to_onnx, plain_scan
 from .registration import register_operation
 from .scan_inputs import ScanInputs, check_kept_states
 from .scan_tuning import fastest_backend, scanning_backward
+from .tokens import check_tensors
+
+LARGEST_LOG = {torch.float32: 88.0, torch.float64: 708.0}
+"""ln(-A) beyond which A would be infinite, and NaN times a step of 0. Nothing is left of a state either way."""
 
 
 def local_selective_scan(inputs: ScanInputs, backend: str | None = None) -> Tensor:
@@ -64,12 +69,23 @@ def local_selective_scan(inputs: ScanInputs, backend: str | None = None) -> Tens
         >>> y.shape
         torch.Size([1, 2, 6, 4])
     """
+    try:
+        return _scan(inputs, backend)
+    except AttributeError:
+        optional = {} if inputs.dt_weight is None else dict(dt_weight=inputs.dt_weight)
+        check_tensors(**{name: getattr(inputs, name) for name in ScanInputs._fields[:8]}, **optional)
+        raise
+
+
+def _scan(inputs: ScanInputs, backend: str | None) -> Tensor:
     if in_autocast(inputs.u.device.type):
         inputs = _in_autocast(inputs)
     if inputs.num_tokens is None or not torch.compiler.is_compiling():  # else the operation's fake checks them
         inputs.check()
     if inputs.num_tokens is None:
         inputs = inputs._replace(num_tokens=inputs.map_tokens)
+    if is_exporting_to_onnx():
+        return plain_scan(multiply_out(inputs))
     keep_states = torch.is_grad_enabled() and any(isinstance(x, Tensor) and x.requires_grad for x in inputs)
     kernels = None
     if torch.compiler.is_compiling():  # the registered operation finds its kernels
@@ -88,7 +104,7 @@ def multiply_out(inputs: ScanInputs) -> ScanInputs:
     """Replace what is given in factors: step sizes of low rank by those of every channel, and ln(-A) by A."""
     A, dt, dt_weight = inputs.A, inputs.dt, inputs.dt_weight
     if inputs.log_A:
-        A = -torch.exp(A)
+        A = -torch.exp(A.clamp(max=LARGEST_LOG[A.dtype]))
     if dt_weight is not None:
         batch, rows, directions, _ = dt.shape
         low_rank = dt.flatten(0, 1).transpose(0, 1)  # (K, Bt * rows, R)

@@ -19,6 +19,13 @@ def empty_like(x: Tensor, dtype: torch.dtype | None = None) -> Tensor:
     return torch.empty_like(x, dtype=dtype, memory_format=torch.contiguous_format)
 
 
+def check_tensors(**values: object) -> None:
+    """Raise a TypeError if a value is no tensor; for the moment when one has turned out to lack what tensors have."""
+    for name, value in values.items():
+        if not isinstance(value, Tensor):
+            raise TypeError(f'{name} must be a tensor, got {type(value).__name__}')
+
+
 def check_device(name: str, tensor: Tensor, other_name: str, other: Tensor) -> None:
     """Raise a ValueError unless a tensor is on the device of another one; the message names both."""
     if tensor.device != other.device:
@@ -39,7 +46,8 @@ def check_order(order: Tensor, num_tokens: int, once: bool = True) -> None:
     Raises:
         ValueError: If a direction names a token that there is not, or one twice where that is not allowed.
     """
-    if order.device.type != 'cpu' or type(order) is not Tensor or torch.compiler.is_compiling() or order.numel() == 0:
+    recorded = torch.compiler.is_compiling() or torch.jit.is_tracing()
+    if order.device.type != 'cpu' or type(order) is not Tensor or recorded or order.numel() == 0:
         return  # what has no values to look at, or whose device would have to be waited for
     lowest, highest = (int(value) for value in order.aminmax())
     if lowest < -1 or highest >= num_tokens:
@@ -66,9 +74,12 @@ def gather_tokens(x: Tensor, order: Tensor) -> Tensor:
     """
     if x.dim() == 3:
         x = x.unsqueeze(2).expand(-1, -1, order.shape[0], -1)
+    if x.shape[1] == 0:  # there is nothing to index
+        return x.sum(1, keepdim=True).expand(-1, order.shape[1], -1, -1)
     index = order.t().long()
     directions = torch.arange(order.shape[0], device=x.device)
-    return x[:, index.clamp(min=0), directions] * (index >= 0).unsqueeze(-1)
+    # Filled, not multiplied: zero times what is not finite is not zero.
+    return x[:, index.clamp(min=0), directions].masked_fill((index < 0).unsqueeze(-1), 0)
 
 
 def scatter_tokens(y: Tensor, order: Tensor, num_tokens: int) -> Tensor:

@@ -4,7 +4,7 @@ from mmengine.config import Config
 from mmengine.model import BaseModel
 from mmengine.registry import MODELS
 
-from mmlocalmamba.engine import allocator
+from mmlocalmamba.engine import allocator, cli
 from mmlocalmamba.engine.cli import apply_pretrained, build_runner, load_config, make_parser
 
 
@@ -103,3 +103,10 @@ def test_warm_start_without_a_checkpoint_is_refused() -> None:
         apply_pretrained(cfg, None, warm_start=True)
     with pytest.raises(ValueError, match='give warm_start=True too'):
         apply_pretrained(cfg, 'weights.pth', source_directions='found.json')
+
+
+def test_flexible_runner_in_several_cpu_processes_is_refused_by_name(monkeypatch) -> None:
+    monkeypatch.setattr(cli, 'has_accelerator', lambda: False)
+
+    with pytest.raises(ValueError, match='FlexibleRunner.*needs a GPU per process'):
+        cli.build_runner(Config(dict(runner_type='FlexibleRunner', launcher='pytorch')))

@@ -2,11 +2,13 @@ import logging
 
 import pytest
 import torch
+from mmengine.config import ConfigDict
 from mmengine.logging import MMLogger
 from mmengine.optim import build_optim_wrapper
 from torch import nn
 
 import mmlocalmamba  # noqa: F401
+from mmlocalmamba.engine.layer_decay import LayerDecayOptimWrapperConstructor
 from mmlocalmamba.models import LocalVim, LocalVMamba
 from mmlocalmamba.models.weight_decay import is_free_of_decay
 
@@ -194,3 +196,13 @@ def test_an_optimizer_without_learning_rate_is_refused(vim):
 def test_swins_position_tables_do_not_decay():
     name = 'backbone.stages.0.blocks.0.attn.w_msa.relative_position_bias_table'
     assert is_free_of_decay(name, nn.Parameter(torch.zeros(169, 3)))
+
+
+def test_groups_are_plain_dicts_that_compilers_can_guard() -> None:
+    optimizer = dict(type='AdamW', lr=1e-3, weight_decay=0.1, betas=(0.9, 0.99))
+    config = ConfigDict(type='OptimWrapper', optimizer=optimizer)
+    model = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.LayerNorm(4))
+
+    wrapper = LayerDecayOptimWrapperConstructor(config)(model)
+
+    assert [type(group) for group in wrapper.optimizer.param_groups] == [dict, dict]

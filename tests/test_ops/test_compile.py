@@ -144,6 +144,18 @@ def test_compiled_backbone_takes_any_size(make) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(torch.__version__ < (2, 6), reason='sizes are dynamic from torch 2.6 on')
+def test_inductor_compiles_local_vim_for_inference_at_any_size() -> None:
+    arch = dict(embed_dim=16, depth=1, directions=[['h', 'w2_flip', 'w3']])
+    model = LocalVim(arch=arch, img_size=32, patch_size=8, out_indices=(0,), d_state=2).eval()
+    compiled = torch.compile(model)
+    with torch.no_grad(), torch._dynamo.config.patch(recompile_limit=3, fail_on_recompile_limit_hit=True):
+        for size in [(32, 32), (64, 96), (96, 64), (80, 112), (44, 60)]:
+            image = torch.randn(1, 3, *size)
+            torch.testing.assert_close(compiled(image), model(image), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.slow
 @BACKBONES
 def test_compiled_backbone_has_the_same_values_and_gradients(make) -> None:
     model, image = make(), torch.randn(1, 3, 40, 48)

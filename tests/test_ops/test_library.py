@@ -266,6 +266,13 @@ def test_refuses_a_number_in_place_of_a_tensor_and_the_reverse() -> None:
         call('add_norm_forward', {**arguments, 'eps': None})
 
 
+def test_refuses_views_that_are_negated_when_read() -> None:
+    arguments, _ = make_call('add_norm_forward')
+    arguments['hidden'] = torch.complex(torch.zeros_like(arguments['hidden']), arguments['hidden']).conj().imag
+    with pytest.raises(ValueError, match=r'hidden is torch.float32 .*negated view.*pass hidden.resolve_neg\(\)'):
+        call('add_norm_forward', arguments)
+
+
 def test_refuses_tensors_of_other_devices() -> None:
     with pytest.raises(ValueError, match='exp2: x is .*on meta'):
         library().exp2(x=torch.empty(3, device='meta'), y=torch.empty(3))

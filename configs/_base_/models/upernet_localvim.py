@@ -3,7 +3,7 @@
 # paper's size of 36 and 58 M parameters.
 _base_ = ['./upernet.py']
 model = dict(
-    backbone=dict(type='mmlocalmamba.LocalVim', arch='tiny', drop_path_rate=0.1),
+    backbone=dict(type='mmlocalmamba.LocalVim', arch='tiny', drop_path_rate=0.1, padding='skip'),
     decode_head=dict(in_channels=[192, 192, 192, 192]),
     auxiliary_head=dict(in_channels=192, in_index=3),
 )

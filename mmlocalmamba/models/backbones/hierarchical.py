@@ -8,6 +8,8 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
+from mmlocalmamba.ops import of_traced_size
+
 from ..layers.overlapping_patch import ConvStem
 from ..layers.patch import PatchEmbed
 from .base import ScanBackbone, run_block
@@ -107,7 +109,7 @@ class HierarchicalBackbone(ScanBackbone):
     def compute_maps(self, image: Tensor, indices: Sequence[int] | None = None) -> tuple[Tensor, ...]:
         """Compute the maps of stages, by default the chosen ones, of images (B, in_channels, H, W), all of each."""
         indices = self.out_indices if indices is None else indices
-        x = self.patch_embed(image)
+        x = self.patch_embed(of_traced_size(image))
         outputs = []
         for i, stage in enumerate(self.stages):
             x = stage(x)

@@ -10,6 +10,8 @@ import torch
 from timm.layers import DropPath
 from torch import Tensor, nn
 
+from mmlocalmamba.ops import of_traced_size
+
 from ..layers.patch import PatchEmbed
 from ..layers.position import resize_table
 from ..layers.vim_block import VimBlock
@@ -125,7 +127,7 @@ class PlainBackbone(ScanBackbone):
     def compute_maps(self, image: Tensor, indices: Sequence[int] | None = None) -> tuple[Tensor, ...]:
         """Compute the maps of blocks, by default the chosen ones, of images (B, in_channels, H, W), all of each."""
         indices = self.out_indices if indices is None else indices
-        x = self.patch_embed(image)
+        x = self.patch_embed(of_traced_size(image))
         height, width = x.shape[1:3]
         hidden = self._embed_positions(x.flatten(1, 2), (height, width))
         tables = self.rotary_tables((height, width))
@@ -146,13 +148,14 @@ class PlainBackbone(ScanBackbone):
         x = x + resize_table(self.pos_embed, (self.grid, self.grid), size)
         if self.cls_token is None or self.cls_pos_embed is None:
             return x
-        token = (self.cls_token + self.cls_pos_embed).expand(len(x), -1, -1).to(x.dtype)
+        token = (self.cls_token + self.cls_pos_embed).expand(x.shape[0], -1, -1).to(x.dtype)
         place = self.place_of_token(x.shape[1])
         return torch.cat([x[:, :place], token, x[:, place:]], 1)
 
     def _output(self, index: int, hidden: Tensor, residual: Tensor, size: tuple[int, int]) -> Tensor:
         if self.out_type != 'mixer':
-            hidden = residual + self.out_drop_path(hidden)
+            # The residual is never in half precision, unlike the norm of a model that is.
+            hidden = (residual + self.out_drop_path(hidden)).to(self.pos_embed.dtype)
         norm = self.output_norm(index)
         if self.cls_token is not None:
             place = self.place_of_token(size[0] * size[1])

@@ -44,7 +44,7 @@ class ConvStem(nn.Module):
         """Embed an image (B, in_channels, H, W) as a map (B, ceil(H / 4), ceil(W / 4), C).
 
         Raises:
-            ValueError: If the image is smaller than 4 x 4 pixels, or has another number of channels.
+            ValueError: If the image has no pixels, another number of channels, or whole numbers.
         """
-        check_image(image, self.in_channels, patch_size=4)
+        check_image(image, self.in_channels)
         return self.second(F.gelu(self.first(image.permute(0, 2, 3, 1))))

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+
+from mmlocalmamba.ops import resize_map
 
 PRETRAINED_GRID = 14
 """Side in patches of the grid (224 pixels) whose positions 0..13 the rotary frequencies were made for."""
@@ -23,12 +24,12 @@ def resize_table(table: Tensor, size: tuple[int, int], new_size: tuple[int, int]
     Returns:
         (..., new_h * new_w, C) in the table's dtype.
     """
-    if size == new_size:
+    # A symbolic size is not compared: an exported model would then exclude the size of the table.
+    if not any(isinstance(side, torch.SymInt) for side in new_size) and size == new_size:
         return table
     leading, channels = table.shape[:-2], table.shape[-1]
     grid = table.float().reshape(-1, *size, channels).permute(0, 3, 1, 2)
-    grid = F.interpolate(grid, size=new_size, mode='bicubic', align_corners=False)
-    return grid.permute(0, 2, 3, 1).reshape(*leading, -1, channels).to(table.dtype)
+    return resize_map(grid, new_size).permute(0, 2, 3, 1).reshape(*leading, -1, channels).to(table.dtype)
 
 
 def square_grid(positions: int) -> int:

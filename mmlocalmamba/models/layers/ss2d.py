@@ -58,7 +58,7 @@ class SS2D(ScanMixer):
         draw = self.merge.draw()
         y = self.scan(x.flatten(1, 2), height, width, draw)
         y = self.merge(y, z if z is None else z.flatten(1, 2), self.out_norm, draw)
-        return self.out_proj(y.view(len(y), height, width, self.d_inner))
+        return self.out_proj(y.view(y.shape[0], height, width, self.d_inner))
 
     def scan(self, x: Tensor, height: int, width: int, draw: Draw | None = None) -> Tensor:
         """Scan tokens x (B, H*W, D) along the directions; returns (B, K, H*W, D), tokens in their own places."""

@@ -26,6 +26,7 @@ from typing import Any, NamedTuple
 import torch
 
 from ..fused_tuning import run_tuned, tunes
+from ..plain_scan import is_exporting_to_onnx
 
 ENVIRONMENT_VARIABLE = 'MMLOCALMAMBA_BACKEND'
 
@@ -139,12 +140,14 @@ def fused_kernels(operation: str, device: torch.device) -> FusedKernels | None:
         device: Where its tensors live.
 
     Returns:
-        The kernels; None if there are none. While a model is traced, that there are some is all that is told: the
-        registered operation finds them.
+        The kernels; None if there are none, or a model is exported to ONNX. While a model is compiled, that there are
+        some is all that is told: the registered operation finds them.
 
     Raises:
         RuntimeError: If the back end was asked for by name, and its kernels do not agree with PyTorch there.
     """
+    if is_exporting_to_onnx():
+        return None
     if torch.compiler.is_compiling():
         return _TRACED if _has_fused_kernels(operation, device) else None
     return _choose_fused(operation, device, _asked_for())

@@ -108,9 +108,19 @@ class _Scan:
         """(K, padded length) -> (chunks, T, S, K)."""
         return index.view(self.directions, self.segments, self.chunks, self.chunk_length).permute(2, 3, 1, 0)
 
+    def past_the_end(self, index: int) -> Tensor | None:
+        """Tell which steps of a chunk, (T, S), only fill it up; None if there are none."""
+        first = torch.arange(self.segments, device=self.k.device) * self.chunks + index
+        if ((self.segments - 1) * self.chunks + index + 1) * self.chunk_length <= self.length:
+            return None
+        steps = first * self.chunk_length + torch.arange(self.chunk_length, device=self.k.device).unsqueeze(1)
+        return steps >= self.length
+
     def take(self, x: Tensor, rows: Tensor) -> Tensor:
         """Gather (L, K, Bt, F) at (T, S, K) rows, zero where the row is -1."""
-        return x[rows.clamp(min=0), self.k].to(self.compute) * (rows >= 0)[..., None, None]
+        if len(x) == 0:
+            return self.A.new_zeros(*rows.shape, *x.shape[2:])
+        return x[rows.clamp(min=0), self.k].to(self.compute).masked_fill_((rows < 0)[..., None, None], 0)
 
     def chunk(self, index: int) -> _Chunk:
         rows = self.rows[index]
@@ -218,6 +228,9 @@ def backward(grad_y: Tensor, inputs: ScanInputs, states: Tensor) -> ScanGrads:
         d_exponent = d_states.mul_(chunk.decay)  # times the state before each token:
         d_exponent[1:] *= after[:-1]
         d_exponent[0] *= states[index]
+        filled = scan.past_the_end(index)
+        if filled is not None:  # their zeros would not stay zeros if the last state is infinite
+            d_exponent.masked_fill_(filled[..., None, None, None, None], 0)
         d_dt = (d_exponent * scan.A).sum(-2).addcmul_(d_input, chunk.u)
         d_A += d_exponent.mul_(chunk.dt.unsqueeze(-2)).sum((0, 1, 3)).unsqueeze(1)
         d_dt *= torch.sigmoid(chunk.raw_dt)

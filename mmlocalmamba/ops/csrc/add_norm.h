@@ -103,8 +103,8 @@ void add_norm_backward(const AddNormArguments& args, int64_t first, int64_t last
     const int64_t end = smaller((task + 1) * kNormChunk, args.batch * args.tokens);
     for (int64_t token = task * kNormChunk; token < end; ++token)
       add_norm_backward_token<Simd, S>(AddNormToken<Simd>(args, token), grad_weight.data());
-    std::memcpy(static_cast<T*>(args.grad_weight) + task * args.channels, grad_weight.data(),
-                sizeof(T) * static_cast<size_t>(args.channels));
+    T* const sums = static_cast<T*>(args.grad_weight) + task * args.channels;
+    for (int64_t c = 0; c < args.channels; ++c) sums[c] = grad_weight[c];
   }
 }
 

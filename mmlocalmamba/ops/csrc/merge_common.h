@@ -67,7 +67,7 @@ struct Table {
       std::memcpy(row(k), static_cast<const T*>(data) + (batch * rows + k) * channels, bytes());
   }
   void copy_to(void* data, int64_t index) {
-    for (int64_t k = 0; k < rows; ++k)
+    for (int64_t k = 0; channels > 0 && k < rows; ++k)  // there may be no memory for nothing
       std::memcpy(static_cast<T*>(data) + (index * rows + k) * channels, row(k), bytes());
   }
   size_t bytes() const { return sizeof(T) * static_cast<size_t>(channels); }

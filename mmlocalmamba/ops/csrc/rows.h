@@ -64,6 +64,14 @@ INLINE void store_row(S* p, const typename Simd::Vector& v, int lanes) {
   for (int i = 0; i < Simd::kWidth && i < lanes; ++i) from_compute(row[i], p[i]);
 }
 
+// A vector with zeros in all but its first lanes.
+template <class Simd>
+INLINE typename Simd::Vector first_lanes(const typename Simd::Vector& v, int lanes) {
+  typename Simd::Value row[Simd::kWidth];
+  Simd::store(row, v);
+  return load_row<typename Simd::Value, Simd>(row, lanes);
+}
+
 // (channels, states) rows to one vector of channels per state.
 template <class Simd>
 INLINE void load_transposed(const typename Simd::Value* p, int64_t states, int lanes, typename Simd::Vector* out) {

@@ -85,7 +85,8 @@ struct BackwardWalk {
       grads.dt[t] = grads.input[t] = Simd::set(T(0));
     }
     int64_t n = 0;
-    for (; n + 4 <= states; n += 4) take_states(chunk, rows, n, grads, std::make_integer_sequence<int, 4>());
+    for (; chunk.moderate && n + 4 <= states; n += 4)
+      take_states(chunk, rows, n, grads, std::make_integer_sequence<int, 4>());
     for (; n < states; ++n) take_states(chunk, rows, n, grads, std::integer_sequence<int, 0>());
     add_to_part(rows, grads, part);
     for (int t = 0; t < rows.size; ++t) {
@@ -142,7 +143,8 @@ struct BackwardWalk {
       if (sequence.row(l) >= 0) PREFETCH(dt[sequence.row(l)]);
   }
 
-  // Recompute a few states over a chunk from its checkpoint, then run backwards through it.
+  // Recompute a few states over a chunk from its checkpoint, then run backwards through it. A single one may decay as
+  // fast as it likes.
   template <int... I>
   INLINE void take_states(const Chunk<Simd>& chunk, const SharedRows<Simd>& rows, int64_t n, ChunkGrads<Simd>& grads,
                           std::integer_sequence<int, I...>) {
@@ -154,7 +156,7 @@ struct BackwardWalk {
     for (int t = 0; t < rows.size; ++t) {
       const V dt = chunk.dt[t], du = chunk.du[t];
       const T* B = rows.B[t] + n;
-      ((decay[t][I] = exp2_of_product<Simd>(dt, A2[I]), decayed[t][I] = decay[t][I] * h[I],
+      ((decay[t][I] = decay_of<G == 1, Simd>(dt, A2[I]), decayed[t][I] = decay[t][I] * h[I],
         h[I] = decayed[t][I] + du * Simd::set(B[I])),
        ...);
     }

@@ -42,6 +42,7 @@ struct Block {
   Array<V> A2;  // A / ln 2, for exp2
   Array<V> dt_weight;
   V dt_bias, D;
+  V fastest;  // the largest of -A2
 
   Block(const Sequence<Simd>& of, int64_t index)
       : sequence(of), channel(index * Simd::kWidth), A2(of.args.states), dt_weight(of.args.rank) {
@@ -49,9 +50,13 @@ struct Block {
     lanes = int(smaller(Simd::kWidth, a.channels - channel));
     load_transposed<Simd>(static_cast<const T*>(a.A) + parameter() * a.states, a.states, lanes, A2.data());
     const V log2e = Simd::set(T(1.4426950408889634)), zero = Simd::set(T(0));
+    // Beyond, a rate would be infinite, and not a number where the step is 0. Nothing is left of a state either way.
+    fastest = zero;
+    const V largest = Simd::set(T(sizeof(T) == sizeof(float) ? 88 : 708));
     for (int64_t n = 0; n < a.states; ++n) {
-      if (a.log_A) A2[n] = zero - exp2_of_product<Simd>(A2[n], log2e);
+      if (a.log_A) A2[n] = zero - exp2_of_product<Simd>(Simd::min(largest, A2[n]), log2e);
       A2[n] = A2[n] * log2e;
+      fastest = Simd::max(fastest, zero - A2[n]);
     }
     if (a.rank > 0)
       load_transposed<Simd>(static_cast<const T*>(a.dt_weight) + parameter() * a.rank, a.rank, lanes, dt_weight.data());
@@ -146,12 +151,19 @@ INLINE void prefetch(const Block<Simd>& block, int64_t first, const Tokens& y) {
   }
 }
 
+// What is left of a state after a step dt.
+template <bool kAnyRate, class Simd>
+INLINE typename Simd::Vector decay_of(const typename Simd::Vector& dt, const typename Simd::Vector& A2) {
+  return kAnyRate ? exp2_of_product<Simd>(dt, A2) : exp2_of_moderate_product<Simd>(dt, A2);
+}
+
 // What a chunk's tokens bring into a block's recurrence.
 template <class Simd>
 struct Chunk {
   using V = typename Simd::Vector;
   using T = typename Simd::Value;
   V u[kChunk], raw_dt[kChunk], dt[kChunk], du[kChunk];
+  bool moderate;  // whether no rate and no step is so large that exp2_of_moderate_product would not do
 
   template <class S>
   INLINE void load(const Block<Simd>& block, const SharedRows<Simd>& rows) {
@@ -170,11 +182,19 @@ struct Chunk {
       for (int t = 0; t < rows.size; ++t)
         raw_dt[t] = rows.row[t] < 0 ? bias : bias + load_row<S, Simd>(dt_rows[rows.row[t]], lanes);
     }
+    // A rate of 2^60, by which a gradient is multiplied, makes something of 2^-126.
+    constexpr double kFastest = 1LL << 60, kLargest = 1 << 16;
+    V longest = Simd::set(T(kLargest / kFastest));
     for (int t = 0; t < rows.size; ++t) {
       const V step = softplus<Simd>(raw_dt[t]);
       dt[t] = step;
       du[t] = step * u[t];
+      longest = Simd::max(longest, step);
     }
+    T exponents[Simd::kWidth];
+    Simd::store(exponents, longest * block.fastest);
+    moderate = true;
+    for (const T exponent : exponents) moderate = moderate && !(exponent >= T(kLargest));
   }
 
  private:
@@ -190,6 +210,8 @@ struct Chunk {
       const V w = weight[r];
       ((sum[I] = sum[I] + w * Simd::set(low[I][r])), ...);
     }
+    // What is not finite is not to come into sums over channels by way of lanes past the last one.
+    if (block.lanes < Simd::kWidth) ((sum[I] = first_lanes<Simd>(sum[I], block.lanes)), ...);
     ((raw_dt[t + I] = sum[I]), ...);
   }
 };

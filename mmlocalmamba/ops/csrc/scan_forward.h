@@ -33,7 +33,7 @@ struct ForwardWalk {
     }
     for (int t = 0; t < rows.size; ++t) y[t] = block.D * chunk.u[t];
     int64_t n = 0;
-    for (; n + SIMD_STATES <= states; n += SIMD_STATES)
+    for (; chunk.moderate && n + SIMD_STATES <= states; n += SIMD_STATES)
       take_states(chunk, rows, n, y, std::make_integer_sequence<int, SIMD_STATES>());
     for (; n < states; ++n) take_states(chunk, rows, n, y, std::integer_sequence<int, 0>());
     const Rows<S> outputs(args.y, block.sequence, block.channel);
@@ -42,7 +42,8 @@ struct ForwardWalk {
   }
 
  private:
-  // Take a few states, from the n-th on, through a chunk; their part of the output is added to y.
+  // Take a few states, from the n-th on, through a chunk; their part of the output is added to y. A single one may
+  // decay as fast as it likes.
   template <int... I>
   INLINE void take_states(const Chunk<Simd>& chunk, const SharedRows<Simd>& rows, int64_t n, V* y,
                           std::integer_sequence<int, I...>) {
@@ -57,7 +58,7 @@ struct ForwardWalk {
       const V dt = chunk.dt[t], du = chunk.du[t];
       const T *B = rows.B[t] + n, *C = rows.C[t] + n;
       V even = y[t], odd = Simd::set(0);
-      ((h[I] = exp2_of_product<Simd>(dt, A2[I]) * h[I] + du * Simd::set(B[I]),
+      ((h[I] = decay_of<sizeof...(I) == 1, Simd>(dt, A2[I]) * h[I] + du * Simd::set(B[I]),
         (I % 2 ? odd : even) = (I % 2 ? odd : even) + h[I] * Simd::set(C[I])),
        ...);
       y[t] = even + odd;

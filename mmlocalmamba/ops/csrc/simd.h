@@ -50,6 +50,17 @@ struct PlainSimd {
   static INLINE void store(S* p, const Vector& v) {
     for (int i = 0; i < W; ++i) from_compute(v.lanes[i], p[i]);
   }
+  // A NaN in b stays.
+  static INLINE Vector max(const Vector& a, const Vector& b) {
+    Vector y;
+    for (int i = 0; i < W; ++i) y.lanes[i] = a.lanes[i] > b.lanes[i] ? a.lanes[i] : b.lanes[i];
+    return y;
+  }
+  static INLINE Vector min(const Vector& a, const Vector& b) {
+    Vector y;
+    for (int i = 0; i < W; ++i) y.lanes[i] = a.lanes[i] < b.lanes[i] ? a.lanes[i] : b.lanes[i];
+    return y;
+  }
   // (-b, a) of each pair of neighbours (a, b).
   static INLINE Vector turned(const Vector& v) {
     Vector y;
@@ -146,6 +157,15 @@ struct FloatSimd {
     return (Vector)_mm256_max_ps((__m256)a, (__m256)b);
 #else
     return a > b ? a : b;
+#endif
+  }
+  static INLINE Vector min(const Vector& a, const Vector& b) {
+#if defined(SIMD_AVX512)
+    return (Vector)_mm512_min_ps((__m512)a, (__m512)b);
+#elif defined(SIMD_AVX2)
+    return (Vector)_mm256_min_ps((__m256)a, (__m256)b);
+#else
+    return a < b ? a : b;
 #endif
   }
 

@@ -9,6 +9,8 @@
 namespace mmlocalmamba::SIMD_NAMESPACE {
 
 #if defined(SIMD_AVX512)
+constexpr float kShift = 393216.0f;  // 1.5 * 2^18: adding it leaves the nearest multiple of 1/32 in the low bits
+
 // 2^(i/32)
 alignas(64) const float kRoots[32] = {
     1.0f,        1.0218972f,  1.04427373f, 1.06714046f, 1.09050775f, 1.1143868f,  1.13878858f, 1.1637249f,
@@ -30,6 +32,7 @@ struct Transcendental {
     for (int i = 0; i < Simd::kWidth; ++i) y[i] = std::exp2(product[i]);
     return y;
   }
+  static INLINE Vector exp2_of_moderate_product(const Vector& a, const Vector& b) { return exp2_of_product(a, b); }
   static INLINE Vector softplus(const Vector& x) {
     Vector y;
     for (int i = 0; i < Simd::kWidth; ++i) {
@@ -52,8 +55,8 @@ struct Transcendental {
 
 template <>
 struct Transcendental<FloatSimd> : private FloatSimd {
-  // 2^x for x <= 0: relative error below 2e-7; what is below 2^-126 becomes 2^-126, and NaN stays NaN. Above 127 it
-  // is undefined. x = n + f with n whole and |f| <= 1/2; minimax polynomial of 2^f (9e-8); n goes to the exponent.
+  // 2^x for x below 127, above which it is undefined: relative error below 2e-7; what is below 2^-126 becomes 2^-126,
+  // and NaN stays NaN. x = n + f with n whole and |f| <= 1/2; minimax polynomial of 2^f (9e-8); n goes to the exponent.
   static INLINE Vector exp2(const Vector& x) {
     const Vector round = set(12582912.0f);  // 1.5 * 2^23: adding it leaves the nearest whole number in the low bits
     const Vector bounded = max(set(-126.0f), x);
@@ -67,14 +70,27 @@ struct Transcendental<FloatSimd> : private FloatSimd {
     return (Vector)((IntVector)p + ((IntVector)shifted << 23));
   }
 
-  // 2^(a b) for a b <= 0: relative error below 2e-7, zero where it is too small for a normal number. a b is never
-  // rounded: the nearest multiple of 1/32 is split off its exact value.
+  // 2^(a b) for a b below 127: relative error below 2e-7, zero where it is too small for a normal number, minus
+  // infinity included. With AVX512, a b is never rounded: the nearest multiple of 1/32 is split off its exact value.
   static INLINE Vector exp2_of_product(const Vector& a, const Vector& b) {
 #if defined(SIMD_AVX512)
+    // Far below, what rounding has left of a huge number is huge, or NaN. NaN stays.
+    const __m512 shifted = _mm512_fmadd_ps((__m512)a, (__m512)b, _mm512_set1_ps(kShift));
+    const __mmask16 in_range = _mm512_cmp_ps_mask(shifted, _mm512_set1_ps(kShift - 1024.0f), _CMP_NLT_UQ);
+    return (Vector)_mm512_maskz_mov_ps(in_range, (__m512)exp2_of_moderate_product(a, b));
+#else
+    const Vector product = a * b;
+    return product < set(-126.0f) ? set(0.0f) : exp2(product);
+#endif
+  }
+
+  // The same for a b above -2^60, and for NaN, but with 2^-126 for what is smaller or zero; the scan spends its time
+  // here.
+  static INLINE Vector exp2_of_moderate_product(const Vector& a, const Vector& b) {
+#if defined(SIMD_AVX512)
     const __m512 product_of = (__m512)a, with = (__m512)b;
-    const __m512 round = _mm512_set1_ps(393216.0f);  // 1.5 * 2^18: the low bits then count 32nds
-    const __m512 shifted = _mm512_fmadd_ps(product_of, with, round);
-    const __m512 nearest = _mm512_sub_ps(shifted, round);
+    const __m512 shifted = _mm512_fmadd_ps(product_of, with, _mm512_set1_ps(kShift));
+    const __m512 nearest = _mm512_sub_ps(shifted, _mm512_set1_ps(kShift));
     const __m512 f = _mm512_fmsub_ps(product_of, with, nearest);  // |f| <= 1/64
     // 2^(i/32) by the low five bits, times 2^f by a minimax polynomial (6e-8), times 2^floor(nearest)
     const __m512 root =
@@ -109,8 +125,8 @@ struct Transcendental<FloatSimd> : private FloatSimd {
 
  private:
   static INLINE Vector exp_of_minus_abs(const Vector& x) {
-    const Vector positive = max(set(0.0f), x);
-    return exp2_of_product(x - positive - positive, set(1.4426950408889634f));
+    const BitsVector sign = BitsVector{} + 0x80000000u;
+    return exp2_of_product((Vector)((BitsVector)x | sign), set(1.4426950408889634f));
   }
 
   static INLINE Vector reciprocal(const Vector& x) {
@@ -125,10 +141,16 @@ struct Transcendental<FloatSimd> : private FloatSimd {
 
 #endif
 
-// 2^(a b), for a b <= 0.
+// 2^(a b), for a b below 127.
 template <class Simd>
 INLINE typename Simd::Vector exp2_of_product(const typename Simd::Vector& a, const typename Simd::Vector& b) {
   return Transcendental<Simd>::exp2_of_product(a, b);
+}
+
+// The same for a b above -2^60; what is below 2^-126 may become that.
+template <class Simd>
+INLINE typename Simd::Vector exp2_of_moderate_product(const typename Simd::Vector& a, const typename Simd::Vector& b) {
+  return Transcendental<Simd>::exp2_of_moderate_product(a, b);
 }
 
 // log(1 + exp(x))

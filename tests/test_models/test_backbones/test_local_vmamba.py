@@ -18,7 +18,7 @@ def mini(**kwargs):
     return LocalVMamba(arch=copy.deepcopy(MINI), d_state=4, **kwargs)
 
 
-@pytest.mark.parametrize('size', [(4, 4), (32, 32), (36, 68), (63, 37), (4, 60)])
+@pytest.mark.parametrize('size', [(4, 4), (1, 1), (3, 2), (32, 32), (36, 68), (63, 37), (4, 60)])
 def test_outputs_are_nchw_maps_at_strides_4_to_32(size):
     maps = mini()(torch.randn(2, 3, *size))
     height, width = -(-size[0] // 4), -(-size[1] // 4)
@@ -145,10 +145,15 @@ def test_callers_arguments_are_not_written_into():
     assert out_indices == [0, -1]
 
 
-@pytest.mark.parametrize('size', [(3, 64), (64, 2)])
-def test_too_small_images_are_refused(size):
-    with pytest.raises(ValueError, match='smaller than one patch'):
-        mini()(torch.zeros(1, 3, *size))
+def test_images_without_pixels_are_refused():
+    with pytest.raises(ValueError, match='0 x 64 pixels'):
+        mini()(torch.zeros(1, 3, 0, 64))
+
+
+@pytest.mark.parametrize('dtype', [torch.uint8, torch.int64, torch.bool])
+def test_images_of_whole_numbers_are_refused(dtype):
+    with pytest.raises(ValueError, match=f'the image is {dtype}, want float32.*data preprocessor'):
+        mini()(torch.zeros(1, 3, 32, 32, dtype=dtype))
 
 
 def test_wrong_channels_are_refused():

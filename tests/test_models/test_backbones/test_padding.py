@@ -183,6 +183,20 @@ def test_autocast_decides_the_dtype_as_without_padding():
         assert [m.dtype for m in model(batch)] == [m.dtype for m in model.compute_maps(batch)]
 
 
+def test_gradients_are_the_same_in_distributed_training(tmp_path):
+    batch, _ = padded_batch(SIZES[:3], 96, 128)
+    alone = local_vmamba(padding='skip', with_cp=True)
+    torch.distributed.init_process_group('gloo', init_method=f'file://{tmp_path}/store', rank=0, world_size=1)
+    try:
+        wrapped = nn.parallel.DistributedDataParallel(copy.deepcopy(alone))
+        for model in (alone, wrapped):
+            sum(m.square().mean() for m in model(batch)).backward()
+    finally:
+        torch.distributed.destroy_process_group()
+    for found, own in zip(wrapped.parameters(), alone.parameters(), strict=True):
+        torch.testing.assert_close(found.grad, own.grad)
+
+
 def test_a_copy_and_a_pickle_skip_too():
     model = local_vmamba(padding='skip').eval()
     batch, _ = padded_batch([(33, 20)], 64, 64)

@@ -175,7 +175,7 @@ def test_bad_arguments_are_refused_when_building(kwargs, message):
 
 
 @pytest.mark.parametrize(
-    ('shape', 'message'), [((1, 3, 3, 64), 'smaller than one patch'), ((1, 4, 32, 32), '4 channels.*in_channels=3')]
+    ('shape', 'message'), [((1, 3, 0, 64), '0 x 64 pixels'), ((1, 4, 32, 32), '4 channels.*in_channels=3')]
 )
 def test_bad_images_are_refused(mini, shape, message):
     with pytest.raises(ValueError, match=message):

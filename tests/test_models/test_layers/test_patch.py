@@ -9,7 +9,9 @@ from mmlocalmamba.models.layers.patch import PatchEmbed, PatchMerging
 pytestmark = pytest.mark.usefixtures('on_each_device')
 
 
-@pytest.mark.parametrize(('size', 'expected'), [((8, 8), (2, 2)), ((9, 15), (3, 4)), ((4, 31), (1, 8))])
+@pytest.mark.parametrize(
+    ('size', 'expected'), [((8, 8), (2, 2)), ((9, 15), (3, 4)), ((4, 31), (1, 8)), ((1, 3), (1, 1))]
+)
 def test_no_pixel_is_dropped(size, expected):
     assert PatchEmbed(3, 6, 4, norm=True)(torch.randn(1, 3, *size)).shape == (1, *expected, 6)
 

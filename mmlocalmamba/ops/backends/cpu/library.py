@@ -102,7 +102,7 @@ class Function:
                     continue
                 shape = tensor.shape
                 count = len(shape)
-                if not tensor.is_cpu or count > _MOST_DIMS:
+                if not tensor.is_cpu or count > _MOST_DIMS or tensor.is_neg():
                     raise LookupError
                 dims.append(count)
                 described += (tensor.data_ptr(), _DTYPES[tensor.dtype], count)
@@ -110,7 +110,7 @@ class Function:
                 described += tensor.stride()
             tensors = _tensor_packer(tuple(dims))(*described)
             numbers = self._pack_numbers(*[arguments[name] for name in self.numbers])
-        except (LookupError, AttributeError, struct.error):
+        except (LookupError, AttributeError, RuntimeError, struct.error):  # RuntimeError: it has no memory of its own
             raise self._refusal(arguments) from None
         if len(arguments) != self._size:
             raise self._refusal(arguments)
@@ -134,8 +134,12 @@ class Function:
             what = f'{self.name}: {name} is {tensor.dtype} {tuple(tensor.shape)} on {tensor.device}'
             if not tensor.is_cpu:
                 return ValueError(f'{what}, but the library computes on the CPU')
+            if tensor.layout != torch.strided:
+                return ValueError(f'{what} in the layout {tensor.layout}, but the library takes dense tensors')
             if tensor.dtype not in _DTYPES:
                 return ValueError(f'{what}, but must be one of {", ".join(str(dtype) for dtype in _DTYPES)}')
+            if tensor.is_neg():  # its memory holds the numbers with the other sign
+                return ValueError(f'{what}, but is a negated view, as of conj().imag: pass {name}.resolve_neg()')
             if tensor.dim() > _MOST_DIMS:
                 return ValueError(f'{what}, but {_MOST_DIMS} dimensions at most go')
         kinds = {name: type(value).__name__ for name, value in arguments.items()}

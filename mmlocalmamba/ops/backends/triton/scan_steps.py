@@ -87,7 +87,8 @@ def decay_rate(A, LOG_A: tl.constexpr):
     """Give the rates that :func:`decay` takes, from A or ln(-A)."""
     rate = A
     if LOG_A:
-        rate = -tl.exp(A)
+        # Beyond, a rate would be infinite, and not a number where the step is 0: nothing is left of a state either way.
+        rate = -tl.exp(tl.where(A > 88.0, 88.0, A))
     # exp(x) is exp2(x log2(e)). The factor goes into the rate once, not into every exponential. A constant of a kernel
     # has the precision of float32, so float64 does without.
     if A.dtype == tl.float32:
