@@ -27,8 +27,9 @@ def _child(kind: str, parent: str, *locations: str) -> Any:
     )
 
 
-MODELS = _child('model', 'MODELS', 'models')
+MODELS = _child('model', 'MODELS', 'models', 'engine.averaging')
 HOOKS = _child('hook', 'HOOKS', 'engine', 'search')
+OPTIM_WRAPPERS = _child('optimizer wrapper', 'OPTIM_WRAPPERS', 'engine')
 OPTIM_WRAPPER_CONSTRUCTORS = _child('optimizer wrapper constructor', 'OPTIM_WRAPPER_CONSTRUCTORS', 'engine')
 DATASETS = _child('dataset', 'DATASETS', 'datasets')
 TRANSFORMS = _child('transform', 'TRANSFORMS', 'datasets')

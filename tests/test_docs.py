@@ -41,3 +41,16 @@ def test_the_example_of_a_supernet_builds(tmp_path):
         model = MODELS.build(cfg.model)
     assert [len(block) for block in candidates(model)] == [8] * 15
     assert cfg.custom_hooks[0].type == 'mmlocalmamba.DirectionSearchHook'
+
+
+def test_the_example_on_the_base_files_of_mmsegmentation_builds(tmp_path):
+    pytest.importorskip('mmseg')
+    text = (ROOT / 'docs/other_configs.md').read_text(encoding='utf-8')
+    (example,) = re.findall(r'```python\n(.*?)```', text, re.DOTALL)
+    (tmp_path / 'mine.py').write_text(example)
+    cfg = Config.fromfile(tmp_path / 'mine.py')
+    init_default_scope(cfg.default_scope)
+    with torch.device('meta'):
+        model = MODELS.build(cfg.model)
+    assert type(model.backbone).__name__ == 'LocalVMamba'
+    assert cfg.train_dataloader.dataset.type == 'ADE20KDataset'

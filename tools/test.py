@@ -14,8 +14,9 @@ from mmlocalmamba.engine.channel_check import check_channels
 from mmlocalmamba.engine.cli import build_runner, load_config, make_parser
 from mmlocalmamba.engine.data_check import check_data, clean_annotations
 from mmlocalmamba.engine.device import fit_launcher, has_accelerator, start_process_group
-from mmlocalmamba.engine.hooks import BadSamplesHook, LoadedWeightsHook
+from mmlocalmamba.engine.hooks import BadSamplesHook, FloatPredictionsHook, LoadedWeightsHook
 from mmlocalmamba.engine.log import forward_log
+from mmlocalmamba.engine.model_check import check_model
 from mmlocalmamba.engine.weight_check import check_file
 from mmlocalmamba.engine.worker_death import explain_dead_workers
 
@@ -118,6 +119,7 @@ def main(arguments: list[str] | None = None) -> None:
     notes = clean_annotations(cfg, ['test']) + check_data(cfg, ['test'])
     check_file('checkpoint', args.checkpoint)
     check_channels(cfg)
+    check_model(cfg)
 
     if not has_accelerator():
         keep_freed_memory()
@@ -125,6 +127,7 @@ def main(arguments: list[str] | None = None) -> None:
     runner = build_runner(cfg)
     runner.register_hook(LoadedWeightsHook(complete=True))
     runner.register_hook(BadSamplesHook(cfg.get('bad_samples', 'raise')))
+    runner.register_hook(FloatPredictionsHook())
     for note in notes:
         runner.logger.warning(note)
     with explain_dead_workers():

@@ -12,8 +12,9 @@ from mmlocalmamba.engine.channel_check import check_channels
 from mmlocalmamba.engine.cli import build_runner, load_config, make_parser, scale_learning_rate
 from mmlocalmamba.engine.data_check import check_data, clean_annotations
 from mmlocalmamba.engine.device import fit_launcher, fit_precision, has_accelerator, start_process_group, use_amp
-from mmlocalmamba.engine.hooks import BadSamplesHook, LoadedWeightsHook
+from mmlocalmamba.engine.hooks import AveragedWeightsHook, BadSamplesHook, FloatPredictionsHook, LoadedWeightsHook
 from mmlocalmamba.engine.log import forward_log
+from mmlocalmamba.engine.model_check import check_model
 from mmlocalmamba.engine.resume import settle_resume
 from mmlocalmamba.engine.weight_check import check_weights, starting_point
 from mmlocalmamba.engine.worker_death import explain_dead_workers
@@ -29,7 +30,7 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
         metavar='CHECKPOINT',
         help='go on from this checkpoint; without a value, from the newest one in the work dir, if it is whole',
     )
-    parser.add_argument('--amp', action='store_true', help='train in mixed precision (needs a GPU)')
+    parser.add_argument('--amp', action='store_true', help='train in mixed precision (CPU: bfloat16)')
     parser.add_argument(
         '--auto-scale-lr', action='store_true', help='scale the learning rate with the total batch size'
     )
@@ -62,6 +63,7 @@ def main(arguments: list[str] | None = None) -> None:
     ]
     check_weights(cfg)
     check_channels(cfg)
+    check_model(cfg)
 
     if not has_accelerator():
         keep_freed_memory()
@@ -69,6 +71,8 @@ def main(arguments: list[str] | None = None) -> None:
     runner = build_runner(cfg)
     runner.register_hook(LoadedWeightsHook(complete=bool(cfg.get('resume'))))
     runner.register_hook(BadSamplesHook(cfg.get('bad_samples', 'raise')))
+    runner.register_hook(AveragedWeightsHook())
+    runner.register_hook(FloatPredictionsHook())
     for note in filter(None, notes):
         runner.logger.warning(note)
     runner.logger.info(starting_point(cfg))

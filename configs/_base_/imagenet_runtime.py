@@ -15,11 +15,12 @@ default_hooks = dict(
     iteration_seed=dict(type='mmlocalmamba.IterationSeedHook'),
     num_classes=dict(type='mmlocalmamba.NumClassesHook'),
 )
-# EMA with decay 0.9999 per update: what is evaluated, and saved under 'state_dict', are the averaged weights. Detectors
-# start from those; the last ones are under 'ema_state_dict'. It averages in every iteration, so where gradients are
-# accumulated over n iterations, custom_hooks.0.interval=n keeps the decay per update.
+# EMA with decay 0.9999 per update, which rises from 0, so that short runs have an average too: what is evaluated, and
+# saved under 'state_dict', are the averaged weights. Detectors start from those; the last ones are under
+# 'ema_state_dict'. It averages in every iteration, so where gradients are accumulated over n iterations,
+# custom_hooks.0.interval=n keeps the decay per update.
 custom_hooks = [
-    dict(type='EMAHook', ema_type='ExponentialMovingAverage', momentum=0.0001, priority='ABOVE_NORMAL'),
+    dict(type='EMAHook', ema_type='mmlocalmamba.WarmupEMA', momentum=0.0001, priority='ABOVE_NORMAL'),
     dict(type='mmlocalmamba.NonFiniteHook'),
 ]
 env_cfg = dict(cudnn_benchmark=True, mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0))

@@ -79,7 +79,7 @@ class ImageFolder(BaseDataset):
         self._metainfo['classes'] = tuple(classes)
         images = []
         for label, name in enumerate(classes):
-            files = _images(self.folder / name)
+            files = image_files(self.folder / name)
             if not files:
                 raise ValueError(
                     f'{self.folder / name} has no images: want files ending in {", ".join(IMAGE_SUFFIXES)}'
@@ -189,8 +189,8 @@ def read_rgb(path: str | Path) -> Image.Image:
         raise OSError(f'{path} {image_problem(path) or f"does not load: {error}"}') from error
 
 
-def _images(folder: Path) -> list[Path]:
-    """List the images in a folder and those below it."""
+def image_files(folder: Path) -> list[Path]:
+    """List the images in a folder and those below it, without hidden ones."""
     return sorted(
         path
         for path in folder.rglob('*')

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +12,17 @@ from mmengine.config import Config, DictAction
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
+from mmlocalmamba.models.weights.averages import WEIGHTS
+
 from .device import has_accelerator
+from .log import write_utf8
+from .own_data import data_roots, move_data, set_num_classes
 from .package_check import check_packages
 from .padding_check import check_padding_value
+from .variables import idle_assignment
+
+_HOW_TO_LOAD = ('warm_start', 'source_directions', 'pretrained_weights')
+"""Variables of a config that belong to ``pretrained``."""
 
 
 def make_parser(description: str) -> argparse.ArgumentParser:
@@ -28,7 +36,9 @@ def make_parser(description: str) -> argparse.ArgumentParser:
         action=DictAction,
         default={},
         help='settings that override the config, as key=value; nested keys with dots, lists as key="[a,b]". '
-        'pretrained=<file or URL> gives the backbone its weights; with warm_start=True, those of a related model',
+        'pretrained=<file or URL> gives the backbone its weights; with warm_start=True, those of a related model; with '
+        'pretrained_weights=raw, those that were not averaged. data_root=<folder> moves all data, num_classes=<number> '
+        'sets all heads',
     )
     parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none', help='job launcher')
     # torch.distributed passes the rank under either spelling
@@ -48,20 +58,58 @@ def load_config(args: argparse.Namespace) -> Config:
     Raises:
         FileNotFoundError: If there is no such config file.
         ModuleNotFoundError: If the config needs an mm package that is not installed.
-        ValueError: If the backbone skips padding, but images are padded with other than zeros.
+        ValueError: If an option fits nothing in the config, or the backbone skips padding, but images are padded with
+            other than zeros.
     """
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     if not Path(args.config).is_file():
         raise FileNotFoundError(f'there is no config file {args.config!r} (relative paths start at {Path.cwd()})')
     cfg = Config.fromfile(args.config)
     check_packages(cfg)
+    _apply_variables(cfg, args.config)
+    old_root = cfg.get('data_root')
     cfg.merge_from_dict(args.cfg_options)
-    if 'pretrained' in args.cfg_options or 'warm_start' in cfg or 'source_directions' in cfg:
-        apply_pretrained(cfg, cfg.get('pretrained'), cfg.get('warm_start', False), cfg.get('source_directions'))
+    _apply_options(cfg, args.cfg_options, old_root)
     check_padding_value(cfg)
     cfg.launcher = args.launcher
     cfg.work_dir = args.work_dir or cfg.get('work_dir') or str(Path('work_dirs') / Path(args.config).stem)
     return cfg
+
+
+def _apply_variables(cfg: Config, path: str) -> None:
+    """Give ``pretrained`` and ``data_root`` of a config file the effect that they have as options."""
+    model, pretrained = cfg.get('model', {}), cfg.get('pretrained')
+    if 'backbone' in model and not _mentions(model, pretrained):
+        assigned = idle_assignment(cfg, path, 'pretrained', _init_cfg)
+        if assigned is not None:
+            apply_pretrained(cfg, assigned.value)
+    roots = data_roots(cfg)
+    if roots is not None and isinstance(cfg.get('data_root'), str) and cfg.data_root not in roots:
+        assigned = idle_assignment(cfg, path, 'data_root', data_roots)
+        if assigned is not None and (assigned.old in roots or (assigned.old is None and len(roots) == 1)):
+            move_data(cfg, assigned.value, assigned.old)
+
+
+def _apply_options(cfg: Config, options: Mapping[str, Any], old_root: Any) -> None:
+    """Give the options that stand for several settings their effect."""
+    if 'pretrained' in options or any(key in cfg for key in _HOW_TO_LOAD):
+        apply_pretrained(cfg, cfg.get('pretrained'), **{key: cfg[key] for key in _HOW_TO_LOAD if key in cfg})
+    if 'data_root' in options:
+        move_data(cfg, options['data_root'], old_root if old_root in (data_roots(cfg) or ()) else None)
+    if 'num_classes' in options:
+        set_num_classes(cfg, options['num_classes'])
+
+
+def _init_cfg(cfg: Config) -> Any:
+    return cfg.get('model', {}).get('backbone', {}).get('init_cfg')
+
+
+def _mentions(node: Any, value: Any) -> bool:
+    """Tell whether a value is anywhere in a model's config; None is, where the backbone has no checkpoint."""
+    if value is None:
+        return not node['backbone'].get('init_cfg')
+    values = node.values() if isinstance(node, Mapping) else node if isinstance(node, (list, tuple)) else ()
+    return node == value or any(_mentions(each, value) for each in values)
 
 
 def scale_learning_rate(cfg: Config) -> None:
@@ -82,12 +130,13 @@ def apply_pretrained(
     pretrained: str | None,
     warm_start: bool = False,
     source_directions: str | Sequence[Sequence[str]] | None = None,
+    pretrained_weights: str | None = None,
 ) -> None:
     """Make the backbone start from a checkpoint: what ``--cfg-options pretrained=<file or URL>`` does.
 
     Configs name their weights in the top-level variable ``pretrained``. It is used while the file is read, so that an
     option given later would change the variable and nothing else; this puts it where the model looks. The same holds
-    for ``warm_start`` and ``source_directions``.
+    for ``warm_start``, ``source_directions`` and ``pretrained_weights``.
 
     Args:
         cfg: The whole config, changed in place.
@@ -95,10 +144,13 @@ def apply_pretrained(
         warm_start: Take the checkpoint of a related model too: see
             :func:`mmlocalmamba.models.weights.warm_start.warm_start_tensors`.
         source_directions: For a warm start, the checkpoint's directions where its tensors do not tell them.
+        pretrained_weights: Of a checkpoint with two sets of weights, ``'averaged'`` or ``'raw'``: see
+            :mod:`mmlocalmamba.models.weights.averages`.
 
     Raises:
         KeyError: If the config has no ``model.backbone``.
-        ValueError: If a warm start has no checkpoint, or directions are given without a warm start.
+        ValueError: If a warm start or a choice of weights has no checkpoint, the choice is not known, or directions are
+            given without a warm start.
     """
     if 'backbone' not in cfg.get('model', {}):
         raise KeyError(f'pretrained={pretrained!r} was given, but the config has no model.backbone to load it into')
@@ -106,17 +158,24 @@ def apply_pretrained(
         raise ValueError('warm_start=True needs a checkpoint to start from: give pretrained=<file or URL> too')
     if source_directions is not None and not warm_start:
         raise ValueError('source_directions= are those of the checkpoint of a warm start: give warm_start=True too')
+    if pretrained_weights is not None and (pretrained is None or pretrained_weights not in WEIGHTS):
+        raise ValueError(
+            f'pretrained_weights={pretrained_weights!r}: want {" or ".join(WEIGHTS)}, and pretrained=<file or URL> of '
+            'a checkpoint with both'
+        )
     cfg.pretrained = pretrained
     init_cfg: dict[str, Any] = {'type': 'Pretrained', 'checkpoint': pretrained}
     if warm_start:
         init_cfg['warm_start'] = True
     if source_directions is not None:
         init_cfg['source_directions'] = source_directions
+    if pretrained_weights is not None:
+        init_cfg['weights'] = pretrained_weights
     cfg.model.backbone.init_cfg = None if pretrained is None else init_cfg
 
 
 def build_runner(cfg: Config) -> Runner:
-    """Build MMEngine's Runner, or the one that ``runner_type`` names.
+    """Build MMEngine's Runner, or the one that ``runner_type`` names, with a log that holds any path.
 
     Raises:
         ValueError: If that is FlexibleRunner, and several processes are to run without an accelerator.
@@ -127,4 +186,6 @@ def build_runner(cfg: Config) -> Runner:
             "device_ids to DistributedDataParallel, which the CPU has none of. Leave runner_type out: MMEngine's "
             'Runner trains in several CPU processes'
         )
-    return RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+    runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+    write_utf8(runner.logger)
+    return runner

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import os
 import signal
 import sys
 from collections.abc import Mapping
@@ -12,6 +13,8 @@ import torch
 from mmengine.config import Config
 from mmengine.device import is_cuda_available, is_musa_available, is_npu_available
 from mmengine.logging import print_log
+
+from .data_check.batch_norm import num_processes
 
 SECONDS_TO_END = 30
 """How long a failed process waits for the others, which may never come, before it ends without them."""
@@ -23,15 +26,17 @@ def has_accelerator() -> bool:
 
 
 def use_amp(cfg: Config) -> None:
-    """Turn automatic mixed precision on, as ``--amp`` asks for.
+    """Turn automatic mixed precision on, as ``--amp`` asks for: on a CPU, bfloat16 where autocast chooses it.
 
-    Raises:
-        ValueError: If there is no accelerator: MMEngine's mixed precision does not run on the CPU.
+    Args:
+        cfg: The whole config, changed in place.
     """
-    if not has_accelerator():
-        raise ValueError('--amp needs a GPU, and PyTorch sees none here: leave it out to train in float32 on the CPU')
-    cfg.optim_wrapper.type = 'AmpOptimWrapper'
-    cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
+    if has_accelerator():
+        cfg.optim_wrapper.type = 'AmpOptimWrapper'
+        cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
+        return
+    _use_wrapper(cfg, 'mmlocalmamba.CpuAmpOptimWrapper')
+    _say('--amp without a GPU: the forward uses bfloat16 on the CPU where autocast chooses it.')
 
 
 def fit_precision(cfg: Config) -> None:
@@ -43,23 +48,37 @@ def fit_precision(cfg: Config) -> None:
     wrapper = cfg.get('optim_wrapper')
     if has_accelerator() or not isinstance(wrapper, Mapping) or wrapper.get('type') != 'AmpOptimWrapper':
         return
-    settings = {key: value for key, value in wrapper.items() if key not in ('loss_scale', 'dtype', 'use_fsdp')}
-    cfg.optim_wrapper = {**settings, 'type': 'OptimWrapper'}
-    print_log('No GPU: the config asks for mixed precision, this run uses float32 on the CPU.', logger='current')
+    _use_wrapper(cfg, 'OptimWrapper')
+    _say('No GPU: the config asks for mixed precision, this run uses float32 on the CPU (--amp: bfloat16).')
+
+
+def _use_wrapper(cfg: Config, kind: str) -> None:
+    """Replace the optimizer's wrapper, without the settings of mixed precision on a GPU."""
+    settings = {
+        key: value for key, value in cfg.optim_wrapper.items() if key not in ('loss_scale', 'dtype', 'use_fsdp')
+    }
+    cfg.optim_wrapper = {**settings, 'type': kind}
+
+
+def _say(text: str) -> None:
+    """Log a sentence in the first process; MMEngine does not know yet which that is."""
+    if os.environ.get('RANK', '0') == '0':
+        print_log(text, logger='current')
 
 
 def fit_launcher(cfg: Config) -> None:
     """Let a config run in several processes where there is only a CPU.
 
-    SyncBN becomes BN, and the log says so; the model's wrapper is told to use no GPU.
+    The log says so. SyncBN becomes BN, and the log says that too; the model's wrapper is told to use no GPU.
 
     Args:
         cfg: The whole config, changed in place; with a GPU, or without a launcher, it stays as it is.
     """
     if has_accelerator() or cfg.get('launcher', 'none') == 'none':
         return
+    _say(f'No GPU: {num_processes(cfg)} processes share this CPU and exchange gradients by gloo.')
     if _replace_sync_bn(cfg.get('model')):
-        print_log('No GPU: SyncBN becomes BN, whose statistics are those of each process alone.', logger='current')
+        _say('No GPU: SyncBN becomes BN, whose statistics are those of each process alone.')
     wrapper = {
         'type': 'MMDistributedDataParallel',
         'device_ids': None,  # MMEngine's default is a GPU

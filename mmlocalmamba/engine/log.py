@@ -1,5 +1,6 @@
 """Brings what the package's own logger says into MMEngine's log: to the screen and into the work dir."""
 
+import io
 import logging
 
 from mmengine.logging import MMLogger
@@ -21,3 +22,10 @@ def forward_log() -> None:
     logger.addHandler(_ToMMEngine())
     logger.setLevel(logging.INFO)
     logger.propagate = False
+
+
+def write_utf8(logger: logging.Logger) -> None:
+    """Let a logger's files hold any path: MMEngine opens them in the locale's encoding, which may be ASCII."""
+    for handler in logger.handlers:
+        if isinstance(handler, logging.FileHandler) and isinstance(handler.stream, io.TextIOWrapper):
+            handler.stream.reconfigure(encoding='utf-8', errors='surrogateescape')  # as Python reads paths

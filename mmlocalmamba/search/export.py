@@ -17,10 +17,14 @@ from mmlocalmamba.directions import canonical_order, load_directions, parse_dire
 from mmlocalmamba.models import LocalVim, LocalVMamba, VMamba
 from mmlocalmamba.registry import MODELS
 
+from .hook import relative_entropy
 from .supernet import search_mixers
 
 TOP_K = 4
 """Directions per block of all published models."""
+
+UNDECIDED = 0.999
+"""Entropy, relative to that of equal probabilities, above which a block has not decided anything."""
 
 SEARCHABLE = (LocalVMamba, LocalVim, VMamba)
 """The backbones that have ``search=True``."""
@@ -58,6 +62,15 @@ def top_directions(blocks: Sequence[Mapping[str, float]], count: int = TOP_K) ->
                 'so choose from an earlier checkpoint'
             )
     return tuple(canonical_order(sorted(block, key=block.__getitem__, reverse=True)[:count]) for block in blocks)
+
+
+def undecided_blocks(blocks: Sequence[Mapping[str, float]]) -> list[int]:
+    """Give the numbers of the blocks whose candidates are as good as equally probable: the choice is left to chance.
+
+    Args:
+        blocks: For each block, probabilities by direction, from :func:`mmlocalmamba.search.probabilities`.
+    """
+    return [index for index, block in enumerate(blocks) if relative_entropy([dict(block)]) > UNDECIDED]
 
 
 def export_weights(model: nn.Module, directions: Sequence[Sequence[str]]) -> dict[str, Tensor]:
@@ -121,7 +134,7 @@ def searched_config(cfg: Config, directions: str | Path) -> Config:
 
     The backbone keeps its sizes and gets its directions from a file; ``search`` and
     :class:`~mmlocalmamba.search.DirectionSearchHook` are dropped, and so are checkpoints that the supernet started
-    from and the folder that it was trained in.
+    from and the folder that it was trained in. See :func:`mmlocalmamba.search.target.keep_data` for the data.
 
     Args:
         cfg: The whole config; it is left as it is.
@@ -150,6 +163,8 @@ def searched_config(cfg: Config, directions: str | Path) -> Config:
     was_supernet = backbone.pop('search', False)
     if was_supernet:
         backbone.pop('init_cfg', None)
+        for key in ('pretrained', 'warm_start', 'source_directions', 'pretrained_weights'):
+            cfg.pop(key, None)
         cfg.load_from, cfg.resume = None, False
         _drop_rate_of_alpha(cfg)
     cfg.pop('work_dir', None)  # which a config has that a run wrote; another run would overwrite that one's checkpoints

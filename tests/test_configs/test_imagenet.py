@@ -133,7 +133,7 @@ def test_the_recipe(name):
 def test_the_first_hook_averages_the_weights(name):
     """The options for gradient accumulation rely on its place."""
     hook = Config.fromfile(CONFIGS / name).custom_hooks[0]
-    assert (hook.type, hook.ema_type) == ('EMAHook', 'ExponentialMovingAverage')
+    assert (hook.type, hook.ema_type) == ('EMAHook', 'mmlocalmamba.WarmupEMA')
     assert 1 - hook.momentum == 0.9999
 
 

@@ -59,9 +59,22 @@ def test_only_one_launcher_does_without_a_gpu() -> None:
         start_process_group('slurm')
 
 
-def test_amp_is_refused() -> None:
-    with pytest.raises(ValueError, match='--amp needs a GPU'):
-        use_amp(config('none'))
+def test_amp_is_bfloat16_on_the_cpu(capfd) -> None:
+    cfg = config('none')
+
+    use_amp(cfg)
+    fit_precision(cfg)
+
+    assert cfg.optim_wrapper == {'type': 'mmlocalmamba.CpuAmpOptimWrapper', 'optimizer': {'type': 'SGD'}}
+    assert 'the forward uses bfloat16 on the CPU' in ''.join(capfd.readouterr())
+
+
+def test_two_processes_without_a_gpu_are_told_so(capfd, monkeypatch) -> None:
+    monkeypatch.setenv('WORLD_SIZE', '2')
+
+    fit_launcher(config('pytorch'))
+
+    assert 'No GPU: 2 processes share this CPU and exchange gradients by gloo' in ''.join(capfd.readouterr())
 
 
 # Handlers of atexit run in the reverse order: this one sees what the group's has left.

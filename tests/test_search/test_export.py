@@ -13,6 +13,7 @@ from mmlocalmamba.search import (
     search_mixers,
     searched_config,
     top_directions,
+    undecided_blocks,
     write_directions,
 )
 
@@ -148,3 +149,20 @@ def test_unknown_direction_in_the_json_is_refused(tmp_path):
 def test_a_config_without_our_backbone_is_refused(tmp_path):
     with pytest.raises(ValueError, match='one of LocalVMamba, LocalVim, VMamba'):
         searched_config(Config(dict(model=dict(type='X'))), tmp_path / 'd.json')
+
+
+def test_blocks_that_have_not_decided_are_found():
+    even = dict.fromkeys(CANDIDATES, 1 / len(CANDIDATES))
+    nearly = {**even, CANDIDATES[0]: even[CANDIDATES[0]] + 1e-3, CANDIDATES[1]: even[CANDIDATES[1]] - 1e-3}
+    decided = {**dict.fromkeys(CANDIDATES, 0.1), CANDIDATES[0]: 0.3}
+    assert undecided_blocks([even, decided, nearly]) == [0, 2]
+
+
+def test_the_searched_config_does_not_start_from_the_supernets_checkpoint(tmp_path):
+    write_directions(tmp_path / 'directions.json', [('h', 'v')] * 2)
+    backbone = dict(type='mmlocalmamba.LocalVim', arch=dict(VIM), search=True, init_cfg=dict(type='Pretrained'))
+    cfg = Config(dict(model=dict(backbone=backbone), pretrained='old.pth', pretrained_weights='raw'))
+    searched = searched_config(cfg, tmp_path / 'directions.json')
+    assert 'pretrained' not in searched
+    assert 'pretrained_weights' not in searched
+    assert 'init_cfg' not in searched.model.backbone

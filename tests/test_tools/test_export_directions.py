@@ -168,3 +168,8 @@ def test_all_candidates_of_the_paper_are_in_the_configs(repo_dir):
     for path in (repo_dir / 'configs/search').glob('*.py'):
         names = Config.fromfile(path).model.backbone.arch.directions[0]
         assert set(CANDIDATES) <= set(names), path.name
+
+
+def test_a_search_that_has_decided_nothing_is_a_warning(tool, supernet, capsys):
+    tool('search/export_directions').main([*supernet, '--out-dir', 'out'])
+    assert 'WARNING: the search is undecided in 1 of 2 blocks' in capsys.readouterr().out

@@ -148,9 +148,23 @@ def test_hostile_checkpoint_is_refused(tool, det_config, tmp_path) -> None:
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason='mixed precision works here')
-def test_amp_without_gpu_is_refused(tool, det_config) -> None:
-    with pytest.raises(ValueError, match='--amp needs a GPU'):
-        tool('train').main([str(det_config), '--amp'])
+@pytest.mark.slow
+def test_amp_without_gpu_trains_and_evaluates_in_bfloat16(tool, det_config, capfd) -> None:
+    """The metric reads predictions with NumPy, which has no bfloat16."""
+    tool('train').main([str(det_config), '--amp', '--work-dir', 'out', '--cfg-options', 'val_cfg.fp16=True'])
+
+    out = ''.join(capfd.readouterr())
+    assert 'the forward uses bfloat16 on the CPU' in out
+    assert 'coco/segm_mAP' in out
+    weights = load('out/epoch_1.pth')['state_dict'].values()
+    assert all(value.isfinite().all() and value.dtype != torch.bfloat16 for value in weights)
+
+
+def test_an_error_of_the_model_comes_before_the_log(tool, det_config, capfd) -> None:
+    with pytest.raises(TypeError, match='nonsense'):
+        tool('train').main([str(det_config), '--cfg-options', 'model.rpn_head.nonsense=1'])
+
+    assert 'System environment' not in ''.join(capfd.readouterr())
 
 
 def test_auto_scale_lr_needs_a_base_batch(tool, seg_config) -> None:

@@ -5,7 +5,8 @@
 writes into DIR (default: beside the checkpoint)
 
     directions.json       the k most probable directions of each block; arch=dict(..., directions='<path>') takes it
-    searched.py           a whole config: --target's, or the search's own, with the searched directions in its backbone
+    searched.py           a whole config, with the searched directions in its backbone: --target's, on the search's data
+                          if these are of the same kind, or the search's own
     searched_weights.pth  the supernet's weights for those directions, for the search's own sizes (not for --target's)
 """
 
@@ -20,8 +21,16 @@ from mmengine.registry import init_default_scope
 
 from mmlocalmamba.models.weights.files import read_state_dict
 from mmlocalmamba.registry import MODELS
-from mmlocalmamba.search import export_weights, probabilities, searched_config, top_directions, write_directions
+from mmlocalmamba.search import (
+    export_weights,
+    probabilities,
+    searched_config,
+    top_directions,
+    undecided_blocks,
+    write_directions,
+)
 from mmlocalmamba.search.export import TOP_K
+from mmlocalmamba.search.target import keep_data
 
 
 def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -54,12 +63,22 @@ def main(arguments: list[str] | None = None) -> None:
     json_path = folder / 'directions.json'
     write_directions(json_path, directions, blocks)
     target = Config.fromfile(args.target) if args.target else cfg
+    about_data = keep_data(target, cfg) if args.target else None
     searched_config(target, json_path).dump(folder / 'searched.py')
     torch.save({'state_dict': export_weights(model, directions)}, folder / 'searched_weights.pth')
 
     width = max(len(name) for block in directions for name in block)
     for index, (chosen, block) in enumerate(zip(directions, blocks, strict=True)):
         print(f'block {index:2d}:  ' + '  '.join(f'{name:{width}} {block[name]:.3f}' for name in chosen))
+    undecided = undecided_blocks(blocks)
+    if undecided:
+        print(
+            f'WARNING: the search is undecided in {len(undecided)} of {len(blocks)} blocks: their candidates are as '
+            'good as equally probable, and the choice is left to chance. Search for longer, or with a higher learning '
+            'rate for alpha (docs/search.md).'
+        )
+    if about_data:
+        print(about_data)
     for name in ('directions.json', 'searched.py', 'searched_weights.pth'):
         print(folder / name)
 

@@ -1,6 +1,5 @@
 # ImageNet-1k, unpacked as data/imagenet/{train,val}/<class>/*.JPEG. 8 GPUs x 128 = the total batch of 1024.
-# Any data set with one folder per class fits: --cfg-options of the three data_root, and num_classes of model.head and
-# model.data_preprocessor.
+# Any data set with one folder per class fits: --cfg-options data_root=<folder> num_classes=<number>.
 dataset_type = 'mmlocalmamba.ImageFolder'
 data_root = 'data/imagenet'
 

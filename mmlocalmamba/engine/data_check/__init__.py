@@ -9,6 +9,7 @@ from mmengine.config import Config
 from mmlocalmamba.datasets.bad_samples import check_policy
 
 from .batch_norm import single_images
+from .batches import fewer_than_a_batch
 from .class_names import differing_splits, foreign_names, wrong_names
 from .clean import clean_annotations
 from .coco import coco_uses, splits_without_boxes, unsound_files
@@ -69,4 +70,5 @@ def _findings(cfg: Config, splits: Sequence[str]) -> Iterator[Finding]:
     yield from unfit_masks(cfg, splits)
     yield from sliding_windows(cfg)
     if 'train' in splits:
+        yield from fewer_than_a_batch(cfg)
         yield from single_images(cfg)

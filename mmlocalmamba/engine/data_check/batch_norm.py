@@ -34,7 +34,7 @@ def single_images(cfg: Config) -> Iterator[Finding]:
     norms = dict(_learning_norms(cfg))
     if not norms:
         return
-    batch, processes = _batch_size(loader), num_processes(cfg)
+    batch, processes = batch_size(loader), num_processes(cfg)
     if processes > 1 and all(kind in _SYNCHRONISED for kind, _ in norms.values()):
         return
     last = _last_batch(cfg, loader, batch, processes)
@@ -108,7 +108,8 @@ def _pools_to_a_pixel(part: Mapping[str, Any], cls: type | None) -> bool:
     return cls is not None and any(base.__name__ in ('ASPPHead', 'EncHead') for base in cls.__mro__)
 
 
-def _batch_size(loader: Mapping[str, Any]) -> int | None:
+def batch_size(loader: Mapping[str, Any]) -> int | None:
+    """Give the images per batch in each process; None if the data loader does not state a number."""
     sampler = loader.get('batch_sampler')
     size = loader.get('batch_size')
     if size is None and isinstance(sampler, Mapping):

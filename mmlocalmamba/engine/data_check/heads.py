@@ -30,7 +30,7 @@ def head_classes(cfg: Config, splits: Sequence[str], foreign: Collection[str] = 
     model = model_of(cfg)
     if has_own_vocabulary(cfg):
         return
-    counts = dict(_head_counts(model, 'model', cfg))
+    counts = dict(head_counts(model, 'model', cfg))
     seen: set[int] = set()
     for split in splits:
         for data_set in data_sets(cfg, split):
@@ -66,7 +66,7 @@ def _remedy(key: str, count: int) -> str:
     return f'{things}={count} {stuff}=0'
 
 
-def _head_counts(part: Mapping[str, Any], key: str, cfg: Config) -> Iterator[tuple[str, int]]:
+def head_counts(part: Mapping[str, Any], key: str, cfg: Config) -> Iterator[tuple[str, int]]:
     """Yield (key, number of classes) of the heads of a model, and of the data preprocessor of a classifier."""
     for name, value in part.items():
         if name in _OTHER_CLASSES:
@@ -87,7 +87,7 @@ def _counts_of_head(head: Mapping[str, Any], key: str, cfg: Config) -> Iterator[
             yield f'{key}.num_classes', count
         elif isinstance(things, int) and isinstance(stuff, int):
             yield f'{key}.num_things_classes + {key}.num_stuff_classes', things + stuff
-    yield from _head_counts(head, key, cfg)
+    yield from head_counts(head, key, cfg)
 
 
 def _class_weights(model: Mapping[str, Any], counts: Mapping[str, int], wanted: int, cfg: Config) -> Iterator[Finding]:

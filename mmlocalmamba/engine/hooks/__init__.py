@@ -1,7 +1,9 @@
 """Hooks for MMEngine's Runner."""
 
 from .atomic_checkpoint import AtomicCheckpointHook
+from .averaged_weights import AveragedWeightsHook
 from .bad_samples import BadSamplesHook
+from .float_predictions import FloatPredictionsHook
 from .iteration_seed import IterationSeedHook
 from .kernel_tuning import KernelTuningHook
 from .loaded_weights import LoadedWeightsHook
@@ -11,7 +13,9 @@ from .resume import ResumeHook
 
 __all__ = [
     'AtomicCheckpointHook',
+    'AveragedWeightsHook',
     'BadSamplesHook',
+    'FloatPredictionsHook',
     'IterationSeedHook',
     'KernelTuningHook',
     'LoadedWeightsHook',

@@ -21,7 +21,7 @@ from ..weights.loading import load_backbone
 from .arch import check_range, drop_path_rates, resolve_directions, resolve_out_indices
 from .padding import check_padding, maps_without_padding
 
-_PRETRAINED_KEYS = {'type', 'checkpoint', 'prefix', 'map_location', 'warm_start', 'source_directions'}
+_PRETRAINED_KEYS = {'type', 'checkpoint', 'prefix', 'map_location', 'warm_start', 'source_directions', 'weights'}
 
 
 class ScanBackbone(BaseModule):
@@ -150,6 +150,7 @@ class ScanBackbone(BaseModule):
                 cfg.get('prefix'),
                 warm_start=cfg.get('warm_start', False),
                 source_directions=cfg.get('source_directions'),
+                weights=cfg.get('weights'),
             )
         self.is_init = True
 

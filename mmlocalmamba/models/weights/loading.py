@@ -25,6 +25,7 @@ def load_backbone(
     prefix: str | None = None,
     warm_start: bool = False,
     source_directions: str | Sequence[Sequence[str]] | None = None,
+    weights: str | None = None,
 ) -> None:
     """Load a checkpoint into a backbone, or raise and change nothing.
 
@@ -38,18 +39,22 @@ def load_backbone(
         warm_start: Take a checkpoint of other directions, without SCAttn or of a deeper model too: see
             :func:`~mmlocalmamba.models.weights.warm_start.warm_start_tensors`.
         source_directions: For a warm start, the checkpoint's directions where its tensors do not tell them.
+        weights: Of a file with two sets, ``'averaged'`` or ``'raw'``. Default: those under 'state_dict' or 'model',
+            which are the averaged ones in a file that MMEngine's EMAHook has saved.
 
     Raises:
         FileNotFoundError: If there is no such file.
         OSError: If the download of a URL fails.
         ValueError: If the file holds no tensors, or they do not fit. The message names the tensors.
     """
-    tensors = select_backbone(read_state_dict(source), prefix, source)
+    tensors = select_backbone(read_state_dict(source, weights), prefix, source)
     if warm_start:
         tensors = warm_start_tensors(backbone, tensors, source, source_directions)
     fitted = fit_tensors(backbone, tensors, source)
     backbone.load_state_dict(fitted.tensors)
     message = f'{fitted.taken}/{fitted.taken} backbone tensors loaded from {source}'
+    if weights is not None:
+        message += f', its {weights} weights'
     print_log(message + (f' ({"; ".join(fitted.notes)})' if fitted.notes else ''), logger='current')
 
 

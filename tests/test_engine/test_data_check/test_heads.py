@@ -86,4 +86,5 @@ def test_a_classifier_is_compared_with_the_folders(tmp_path, monkeypatch) -> Non
     with pytest.raises(ValueError, match=r'preprocessor\.num_classes and model\.head\.num_classes are 1000'):
         check_data(cfg, ['train', 'val'])
     cfg.model.head.num_classes = cfg.model.data_preprocessor.num_classes = 2
+    cfg.train_dataloader.batch_size = 2
     check_data(cfg, ['train', 'val'])

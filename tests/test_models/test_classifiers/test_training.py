@@ -49,7 +49,7 @@ def cfg(request, images):
         loader.dataset.pipeline[0].input_size = 32
     cfg.val_evaluator.topk = (1,)
     cfg.train_cfg.max_epochs = 2
-    cfg.custom_hooks[0].momentum = 0.5
+    cfg.custom_hooks[0].update(ema_type='ExponentialMovingAverage', momentum=0.5)
     cfg.param_scheduler = None
     fit_precision(cfg)
     return cfg
@@ -164,7 +164,9 @@ def test_accumulated_batches_are_one_large_one(plain):
 
 @pytest.mark.slow
 @ONE
-def test_resuming_changes_nothing(plain):
+@pytest.mark.parametrize('average', ['ExponentialMovingAverage', 'mmlocalmamba.WarmupEMA'])
+def test_resuming_changes_nothing(plain, average):
+    plain.custom_hooks[0].ema_type = average
     train(plain, 'whole')
     train(plain, 'resumed', **{'train_cfg.max_epochs': 1})
     train(plain, 'resumed', resume=True)
