@@ -49,7 +49,7 @@ def plot_gates(records: Mapping[str, GateRecord], title: str) -> Figure:
         if not np.isnan(value):
             dark = value < (lowest + highest) / 2
             axes.text(
-                column, row, f'{value:.2f}', ha='center', va='center', fontsize=7, color='white' if dark else 'black'
+                column, row, f'{value:.3f}', ha='center', va='center', fontsize=7, color='white' if dark else 'black'
             )
     axes.set_xticks(range(len(names)), names, fontsize=8)
     axes.set_yticks(range(len(table)), [str(row) for row in range(len(table))], fontsize=8)

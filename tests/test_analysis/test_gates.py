@@ -99,7 +99,7 @@ def test_a_model_that_did_not_run_has_no_gates():
 def test_hooks_on_the_modules_that_the_page_names_fire(name):
     backbone = build_backbone(name).eval()
     fired = set()
-    for path, mixer in mixers(backbone).items():
+    for path in mixers(backbone):
         for part in ('', '.in_proj', '.merge', '.out_proj'):
             module = backbone.get_submodule(path + part)
             module.register_forward_hook(lambda *_, p=path + part: fired.add(p))
