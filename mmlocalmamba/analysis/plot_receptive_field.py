@@ -22,7 +22,7 @@ def plot_receptive_fields(
 ) -> Figure:
     """Draw receptive fields.
 
-    Under each stands the part of the image where the influence is at least 1 % of its largest value.
+    Under each stands the part of the image where the influence is at least 0.01 of its largest value.
 
     Args:
         fields: By the name of the model, one field (H, W) per layer, from
@@ -38,7 +38,7 @@ def plot_receptive_fields(
     """
     if not fields or not layers:
         raise ValueError('there is nothing to draw: give at least one model and one layer')
-    size = (_INCHES * len(layers) + 1.6, (_INCHES + 0.25) * len(fields) + (0.7 if caption else 0.4))
+    size = (_INCHES * len(layers) + 1.6, (_INCHES + 0.12) * len(fields) + (0.7 if caption else 0.4))
     figure = Figure(figsize=size, layout='constrained')
     panels = figure.subplots(len(fields), len(layers), squeeze=False)
     scale = LogNorm(_LOWEST, 1)
@@ -46,7 +46,7 @@ def plot_receptive_fields(
         for axes, layer, field in zip(row, layers, maps, strict=True):
             axes.imshow(np.maximum(field, _LOWEST), norm=scale, cmap=_COLORS, interpolation='nearest')
             axes.set(xticks=[], yticks=[])
-            axes.set_xlabel(f'{100 * share_above(field, _MARKED):.1f} % of the pixels', fontsize=8)
+            axes.set_xlabel(f'{100 * share_above(field, _MARKED):.1f} % of pixels above {_MARKED}', fontsize=8)
             if axes in panels[0]:
                 axes.set_title(f'layer {layer}', fontsize=9)
         row[0].set_ylabel(name, fontsize=8)
