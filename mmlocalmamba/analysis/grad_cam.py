@@ -24,10 +24,13 @@ class ActivationMaps:
 
     Attributes:
         label: The class.
-        maps: One float32 (height, width) per output of the backbone, of the picture's size, from 0 to 1.
+        image: What the maps lie over, uint8 (height, width, 3): the picture; for a classifier, whose pipeline may cut
+            pictures, the model's input, with its values stretched to 0 to 255.
+        maps: One float32 (height, width) per output of the backbone, from 0 to 1.
     """
 
     label: int
+    image: np.ndarray
     maps: tuple[np.ndarray, ...]
 
 
@@ -82,11 +85,14 @@ class GradCAM:
         finally:
             handle.remove()
         gradients = torch.autograd.grad(target, outputs, allow_unused=True)
-        inside = _part_of_picture(data)
+        classifies = self.trained.task == 'classification'
+        image = _stretched(data['inputs'][0]) if classifies else picture.shown()
+        inside = (1.0, 1.0) if classifies else _part_of_picture(data)
         maps = [
-            _heat(feature, gradient, inside, picture.size) for feature, gradient in zip(outputs, gradients, strict=True)
+            _heat(feature, gradient, inside, image.shape[:2])
+            for feature, gradient in zip(outputs, gradients, strict=True)
         ]
-        return ActivationMaps(label, tuple(maps))
+        return ActivationMaps(label, image, tuple(maps))
 
     def _target(self, model: Any, data: dict[str, Any], label: int | None) -> tuple[int, Tensor]:
         """Give the class and the number that is differentiated."""
@@ -123,28 +129,33 @@ class GradCAM:
         return f'the model finds no {names[label]!r} in the picture; it finds {found}'
 
 
+def _stretched(pixels: Tensor) -> np.ndarray:
+    """Make a normalised image (channels, height, width) visible; returns uint8 (height, width, 3)."""
+    pixels = pixels[:3] if len(pixels) >= 3 else pixels[:1].expand(3, -1, -1)
+    low, high = pixels.amin(), pixels.amax()
+    scaled = 255 * (pixels - low) / (high - low).clamp_min(1e-9)
+    return scaled.round().byte().permute(1, 2, 0).cpu().numpy()
+
+
 def _part_of_picture(data: dict[str, Any]) -> tuple[float, float]:
     """Tell which part of the input's height and width is the picture; the rest is padding below and to the right."""
-    samples = data.get('data_samples')
     height, width = data['inputs'].shape[-2:]
-    if not samples:
-        return 1.0, 1.0
-    shape = samples[0].metainfo.get('img_shape', (height, width))
-    return shape[0] / height, shape[1] / width
+    rows, columns = data['data_samples'][0].metainfo.get('img_shape', (height, width))[:2]
+    return rows / height, columns / width
 
 
-def _heat(feature: Tensor, gradient: Tensor | None, inside: tuple[float, float], size: tuple[int, int]) -> np.ndarray:
+def _heat(feature: Tensor, gradient: Tensor | None, inside: tuple[float, float], shape: tuple[int, ...]) -> np.ndarray:
     """Weigh the channels by their mean gradients, add them up, and keep what is positive (equations 1 and 2).
 
     Args:
         feature: An output (1, C, h, w).
         gradient: Its gradient; None if nothing depends on it.
         inside: From :func:`_part_of_picture`.
-        size: Width and height of the picture.
+        shape: Height and width of the image.
     """
     if gradient is None:
-        return np.zeros(size[::-1], dtype=np.float32)
+        return np.zeros(shape, dtype=np.float32)
     heat = (gradient.mean((2, 3), keepdim=True) * feature).sum(1, keepdim=True).relu().detach().float()
-    padded = [round(side / part) for side, part in zip(size[::-1], inside, strict=True)]
-    heat = F.interpolate(heat, padded, mode='bilinear', align_corners=False)[0, 0, : size[1], : size[0]]
+    padded = [round(side / part) for side, part in zip(shape, inside, strict=True)]
+    heat = F.interpolate(heat, padded, mode='bilinear', align_corners=False)[0, 0, : shape[0], : shape[1]]
     return (heat / heat.max().clamp_min(torch.finfo(heat.dtype).tiny)).cpu().numpy()

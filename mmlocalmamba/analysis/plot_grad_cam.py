@@ -18,8 +18,8 @@ class ActivationRow(NamedTuple):
     """What is drawn of one picture.
 
     Attributes:
-        image: uint8 (height, width, 3).
-        prediction: The same with the model's result.
+        image: What the maps lie over, uint8 (height, width, 3).
+        prediction: The picture with the model's result, uint8 (height, width, 3).
         name: Name of the class.
         maps: float (height, width) from 0 to 1, one per column.
     """
@@ -46,7 +46,7 @@ def plot_activation_maps(rows: Sequence[ActivationRow], columns: Sequence[str], 
     """
     if not rows or not columns:
         raise ValueError('there is nothing to draw: give at least one picture and one output of the backbone')
-    heights = [_INCHES * row.image.shape[0] / row.image.shape[1] for row in rows]
+    heights = [_INCHES * max(_aspect(row.image), _aspect(row.prediction)) for row in rows]
     size = (_INCHES * (len(columns) + 1) + 1.9, sum(heights) + 0.08 * len(rows) + (0.5 if caption else 0.2))
     figure = Figure(figsize=size, layout='constrained')
     panels = figure.subplots(len(rows), len(columns) + 1, squeeze=False, gridspec_kw={'height_ratios': heights})
@@ -65,3 +65,7 @@ def plot_activation_maps(rows: Sequence[ActivationRow], columns: Sequence[str], 
     if caption:
         figure.suptitle(caption, fontsize=10)
     return figure
+
+
+def _aspect(image: np.ndarray) -> float:
+    return image.shape[0] / image.shape[1]

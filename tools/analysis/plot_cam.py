@@ -67,9 +67,9 @@ def main(arguments: list[str] | None = None) -> None:
         if not all(0 <= place < count for place in chosen):
             raise ValueError(f'--outputs {args.outputs}: the backbone has {count} outputs, from 0')
         (result,) = predictor.predict([picture])
-        image = picture.shown()
+        prediction = artist.draw(picture.shown(), result)
         maps = [found.maps[place] for place in chosen]
-        return ActivationRow(image, artist.draw(image, result), trained.classes[found.label], maps)
+        return ActivationRow(found.image, prediction, trained.classes[found.label], maps)
 
     rows = [row(picture) for picture in read_pictures(cam.pipeline, args.input, args.max_images)]
     columns = [f'output {place}' for place in (range(count) if args.outputs is None else args.outputs)]
