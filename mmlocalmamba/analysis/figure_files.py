@@ -10,11 +10,10 @@ import matplotlib
 from matplotlib.figure import Figure
 
 SUFFIXES = ('.png', '.svg')
-_DPI = 150
 
 
 def add_out_argument(parser: argparse.ArgumentParser, default: str) -> None:
-    """Add ``--out``, which takes one file or more."""
+    """Add ``--out``, which takes one file or more, and ``--dpi``."""
     parser.add_argument(
         '--out',
         nargs='+',
@@ -23,6 +22,7 @@ def add_out_argument(parser: argparse.ArgumentParser, default: str) -> None:
         metavar='FILE',
         help=f'files to write, .png or .svg or both (default: {default})',
     )
+    parser.add_argument('--dpi', type=int, default=150, help='pixels per inch of PNG files (default: 150)')
 
 
 def figure_path(text: str) -> Path:
@@ -39,7 +39,7 @@ def figure_path(text: str) -> Path:
     return path
 
 
-def save_figure(figure: Figure, paths: Iterable[Path], dpi: int = _DPI) -> None:
+def save_figure(figure: Figure, paths: Iterable[Path], dpi: int) -> None:
     """Write a figure to every path; the text of an SVG stays text, which can be searched and edited."""
     with matplotlib.rc_context({'svg.fonttype': 'none'}):
         for path in paths:

@@ -18,6 +18,10 @@ from mmlocalmamba.inference.pipeline import Picture, PicturePipeline
 from mmlocalmamba.inference.trained import TrainedModel
 
 
+class NothingFoundError(ValueError):
+    """The model does not find the class in the picture, or no object at all."""
+
+
 @dataclass(frozen=True)
 class ActivationMaps:
     """Where a picture speaks for a class.
@@ -66,7 +70,8 @@ class GradCAM:
             label: The class; None for the one that the model is surest of.
 
         Raises:
-            ValueError: If the model finds no such class in the picture, or nothing at all.
+            NothingFoundError: If a detector or segmenter finds no such class in the picture, or nothing at all.
+            ValueError: If the model is a segmenter with a single logit.
         """
         model: Any = self.trained.model
         (batch,) = self.pipeline.collate(self.pipeline.prepare([picture]))
@@ -109,18 +114,18 @@ class GradCAM:
             label = int(given.flatten().mode().values) if label is None else label
             pixels = logits[label][given == label]
             if not len(pixels):
-                raise ValueError(self._not_found(label, given.unique().tolist()))
+                raise NothingFoundError(self._not_found(label, given.unique().tolist()))
             return label, pixels.mean()
         found = model.predict(data['inputs'], samples, rescale=False)[0].pred_instances
         sure = found.scores >= self.score_thr
         labels, scores = found.labels[sure], found.scores[sure]
         if label is None:
             if not len(labels):
-                raise ValueError(f'the model finds no object with a score of at least {self.score_thr}')
+                raise NothingFoundError(f'the model finds no object with a score of at least {self.score_thr}')
             label = int(labels[scores.argmax()])
         chosen = scores[labels == label]
         if not len(chosen):
-            raise ValueError(self._not_found(label, labels.unique().tolist()))
+            raise NothingFoundError(self._not_found(label, labels.unique().tolist()))
         return label, torch.logit(chosen, eps=1e-6).sum()
 
     def _not_found(self, label: int, there: list[int]) -> str:

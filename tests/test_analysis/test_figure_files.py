@@ -15,7 +15,7 @@ def test_a_figure_is_written_in_every_format_that_is_named(tmp_path):
     figure = Figure()
     figure.text(0.5, 0.5, 'what can be searched')
 
-    save_figure(figure, paths)
+    save_figure(figure, paths, 50)
 
     assert paths[0].read_bytes().startswith(b'\x89PNG')
     assert '>what can be searched<' in paths[1].read_text()

@@ -72,7 +72,7 @@ def figures(tool, monkeypatch):
         module = tool(f'analysis/{name}')
         saved = []
         save = module.save_figure
-        monkeypatch.setattr(module, 'save_figure', lambda figure, paths: (saved.append(figure), save(figure, paths)))
+        monkeypatch.setattr(module, 'save_figure', lambda figure, *rest: (saved.append(figure), save(figure, *rest)))
         module.main([*arguments, '--out', 'out.png', 'out.svg'])
         assert cv2.imread('out.png') is not None
         assert '</svg>' in Path('out.svg').read_text()
@@ -106,7 +106,7 @@ def test_receptive_fields_of_pictures(figures, classifier):
     (figure,) = figures(
         'plot_erf', 'vim_micro', '--side', '32', '--images', 'images', '--layers', '0', '--labels', 'Vim'
     )
-    assert figure.get_suptitle() == 'Mean |d middle / d image| over 4 images from images, 32 x 32 pixels'
+    assert figure.get_suptitle() == 'Mean |d middle / d image| over 4 pictures, 32 x 32 pixels'
     assert figure.axes[0].get_ylabel() == 'Vim'
 
 
@@ -143,10 +143,11 @@ def test_activation_maps_of_detectors_and_segmenters(figures, request, task, fol
     assert max(heat.max() for heat in heats) == 1
 
 
-def test_a_class_that_is_not_found_or_not_known_is_said(tool, detector):
+def test_a_class_that_is_not_found_or_not_known_is_said(tool, detector, capsys):
     main = tool('analysis/plot_cam').main
-    with pytest.raises(ValueError, match='finds no object with a score of at least 1.0'):
+    with pytest.raises(ValueError, match='data/coco/images: there is nothing to draw'):
         main(['data/coco/images', *detector, '--score-thr', '1'])
+    assert capsys.readouterr().out.count('is left out: the model finds no object with a score of at least 1.0') == 4
     with pytest.raises(ValueError, match='--class-name cat: the model knows box'):
         main(['data/coco/images', *detector, '--class-name', 'cat'])
 

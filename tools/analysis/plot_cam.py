@@ -9,13 +9,12 @@ import mmlocalmamba  # isort: skip  # before any mm package: puts the stand-in f
 import argparse
 
 from mmlocalmamba.analysis.figure_files import add_out_argument, save_figure
-from mmlocalmamba.analysis.grad_cam import GradCAM
+from mmlocalmamba.analysis.grad_cam import GradCAM, NothingFoundError
 from mmlocalmamba.analysis.input_pictures import read_pictures
 from mmlocalmamba.analysis.plot_grad_cam import ActivationRow, plot_activation_maps
 from mmlocalmamba.compat.torch_load import refuse_unsafe_checkpoints
 from mmlocalmamba.engine.log import forward_log
 from mmlocalmamba.inference.drawing import Artist
-from mmlocalmamba.inference.pipeline import Picture
 from mmlocalmamba.inference.predictors import Predictor
 from mmlocalmamba.inference.trained import add_model_arguments, model_of
 
@@ -48,6 +47,19 @@ def class_number(name: str | None, classes: tuple[str, ...]) -> int | None:
     return None if name is None else classes.index(name)
 
 
+def chosen_outputs(places: list[int] | None, count: int) -> list[int]:
+    """Give the places of the backbone's outputs to draw: all of them for None.
+
+    Raises:
+        ValueError: If the backbone has no such output.
+    """
+    if places is None:
+        return list(range(count))
+    if not all(0 <= place < count for place in places):
+        raise ValueError(f'--outputs {places}: the backbone has {count} outputs, numbered from 0')
+    return places
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Compute, draw and save."""
     args = parse_args(arguments)
@@ -57,23 +69,22 @@ def main(arguments: list[str] | None = None) -> None:
     label = class_number(args.class_name, trained.classes)
     predictor, artist = Predictor(trained), Artist(trained, args.score_thr)
     cam = GradCAM(trained, args.score_thr)
-    count = 0
-
-    def row(picture: Picture) -> ActivationRow:
-        nonlocal count
-        found = cam(picture, label)
-        count = len(found.maps)
-        chosen = range(count) if args.outputs is None else args.outputs
-        if not all(0 <= place < count for place in chosen):
-            raise ValueError(f'--outputs {args.outputs}: the backbone has {count} outputs, from 0')
+    rows = []
+    for picture in read_pictures(cam.pipeline, args.input, args.max_images):
+        try:
+            found = cam(picture, label)
+        except NothingFoundError as error:
+            print(f'{picture.name} is left out: {error}')
+            continue
+        places = chosen_outputs(args.outputs, len(found.maps))
         (result,) = predictor.predict([picture])
         prediction = artist.draw(picture.shown(), result)
-        maps = [found.maps[place] for place in chosen]
-        return ActivationRow(found.image, prediction, trained.classes[found.label], maps)
-
-    rows = [row(picture) for picture in read_pictures(cam.pipeline, args.input, args.max_images)]
-    columns = [f'output {place}' for place in (range(count) if args.outputs is None else args.outputs)]
-    save_figure(plot_activation_maps(rows, columns, 'Grad-CAM on the outputs of the backbone'), args.out)
+        maps = [found.maps[place] for place in places]
+        rows.append(ActivationRow(found.image, prediction, trained.classes[found.label], maps))
+    if not rows:
+        raise NothingFoundError(f'{args.input}: there is nothing to draw, since every picture was left out')
+    columns = [f'output {place}' for place in places]
+    save_figure(plot_activation_maps(rows, columns, 'Grad-CAM on the outputs of the backbone'), args.out, args.dpi)
     print(*args.out, sep='\n')
 
 

@@ -36,7 +36,7 @@ def main(arguments: list[str] | None = None) -> None:
         'segmentation': 'Pixels',
         'classification': 'Images',
     }[results.task]
-    save_figure(plot_confusion(matrix, names, caption), args.out)
+    save_figure(plot_confusion(matrix, names, caption), args.out, args.dpi)
     print(*args.out, sep='\n')
 
 

@@ -44,7 +44,7 @@ def main(arguments: list[str] | None = None) -> None:
             figures[f'_alpha_{folder.resolve().name}'] = plot_history(read_log(folder / LOG_NAME))
     for suffix, figure in figures.items():
         paths = [path.with_stem(path.stem + suffix) for path in args.out]
-        save_figure(figure, paths)
+        save_figure(figure, paths, args.dpi)
         print(*paths, sep='\n')
 
 

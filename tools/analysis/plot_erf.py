@@ -47,6 +47,8 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
     args = parser.parse_args(arguments)
     if args.labels is not None and len(args.labels) != len(args.models):
         parser.error(f'--labels: want one per model, {len(args.models)}, got {len(args.labels)}')
+    if len(set(args.labels or args.models)) < len(args.models):
+        parser.error('two rows would have one name: give --labels')
     if min(args.side, args.max_images) < 1:
         parser.error('--side and --max-images want positive numbers')
     return args
@@ -82,13 +84,12 @@ def main(arguments: list[str] | None = None) -> None:
     refuse_unsafe_checkpoints()
     images = load_images(args.images, args.max_images, args.side)
     labels = args.labels or [default_label(model) for model in args.models]
-    fields = {}
-    for label, text in zip(labels, args.models, strict=True):
-        model = build_model(text, args.side)
-        fields[label] = [receptive_field(centre_of(model, layer), images) for layer in args.layers]
-    source = 'of noise' if args.images is None else f'from {args.images}'
-    caption = f'Mean |d middle / d image| over {len(images)} images {source}, {args.side} x {args.side} pixels'
-    save_figure(plot_receptive_fields(fields, args.layers, caption), args.out)
+    models = {label: build_model(text, args.side) for label, text in zip(labels, args.models, strict=True)}
+    centres = {label: [centre_of(model, layer) for layer in args.layers] for label, model in models.items()}
+    fields = {label: [receptive_field(centre, images) for centre in row] for label, row in centres.items()}
+    source = 'images of noise' if args.images is None else 'pictures'
+    caption = f'Mean |d middle / d image| over {len(images)} {source}, {args.side} x {args.side} pixels'
+    save_figure(plot_receptive_fields(fields, args.layers, caption), args.out, args.dpi)
     print(*args.out, sep='\n')
 
 

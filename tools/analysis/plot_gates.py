@@ -40,7 +40,7 @@ def main(arguments: list[str] | None = None) -> None:
     with record_gates(trained.model) as records:
         predictor.predict(pictures)
     noun = 'picture' if len(pictures) == 1 else 'pictures'
-    save_figure(plot_gates(records, f'Mean gate of SCAttn over {len(pictures)} {noun}'), args.out)
+    save_figure(plot_gates(records, f'Mean gate of SCAttn over {len(pictures)} {noun}'), args.out, args.dpi)
     print(*args.out, sep='\n')
 
 

@@ -42,7 +42,7 @@ def main(arguments: list[str] | None = None) -> None:
     args = parse_args(arguments)
     image = np.asarray(read_rgb(args.image)) if args.image else None
     rows, columns = args.grid
-    save_figure(plot_scan_paths(args.directions, (rows, columns), image, args.title), args.out)
+    save_figure(plot_scan_paths(args.directions, (rows, columns), image, args.title), args.out, args.dpi)
     print(*args.out, sep='\n')
 
 

@@ -31,7 +31,7 @@ def main(arguments: list[str] | None = None) -> None:
     results = TestResults(load_config(args), args.predictions)
     worst = rank_images(results, args.count, args.score_thr, args.iou_thr)
     caption = f'The {len(worst)} worst images by {QUALITY[results.task]}'
-    save_figure(plot_worst_images(worst, results, caption, args.score_thr), args.out)
+    save_figure(plot_worst_images(worst, results, caption, args.score_thr), args.out, args.dpi)
     for ranked in worst:
         print(f'{ranked.quality:.3f}  {ranked.image.path}')
     print(*args.out, sep='\n')
