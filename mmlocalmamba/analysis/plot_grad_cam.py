@@ -61,7 +61,7 @@ def plot_activation_maps(rows: Sequence[ActivationRow], columns: Sequence[str], 
     for axes, title in zip(panels[0], ['prediction', *columns], strict=True):
         axes.set_title(title, fontsize=9)
     scale = ScalarMappable(Normalize(0, 1), _COLORS)
-    figure.colorbar(scale, ax=panels.ravel().tolist(), label='activation, relative to the largest', shrink=0.8)
+    figure.colorbar(scale, ax=panels.ravel().tolist(), label='relative activation', shrink=0.8)
     if caption:
         figure.suptitle(caption, fontsize=10)
     return figure
