@@ -1,1 +1,5 @@
-"""Analysis of models: their parameters and FLOPs, and pictures of their scan directions."""
+"""Analysis of models: their parameters and FLOPs, what their gates do, and pictures of them and of their runs."""
+
+from .gates import GateRecord, record_gates
+
+__all__ = ['GateRecord', 'record_gates']
