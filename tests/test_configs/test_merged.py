@@ -14,7 +14,7 @@ from mmlocalmamba import models
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
 ALL = sorted(str(path.relative_to(CONFIGS)) for path in CONFIGS.glob('**/*.py') if '_base_' not in path.parts)
 TEXTURES = ('demo/textures_fixed.py', 'demo/textures_search.py')
-OTHERS = {'depth', 'depths', 'num_stages', 'embed_dims', 'num_heads', 'window_size', 'norm_eval', 'style', 'pretrained'}
+OTHERS = {'depth', 'depths', 'num_stages', 'embed_dims', 'num_heads', 'window_size', 'norm_eval', 'style'}
 """Settings of ResNet, Swin and ViT backbones. ``depths`` are ours too, but inside ``arch``."""
 
 THEIRS = {

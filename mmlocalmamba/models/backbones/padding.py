@@ -71,9 +71,10 @@ def maps_without_padding(
             "padding='skip' cannot be exported or traced, because it computes with sizes that depend on the images: "
             "build the backbone with padding='scan', which has the same weights, and give it images without padding"
         )
-    batch, _, height, width = images.shape
-    if images.is_meta or isinstance(images, FakeTensor):
+    # Tensors without values, which have no padding to see, and what the backbone refuses.
+    if images.is_meta or isinstance(images, FakeTensor) or images.dim() != 4 or images.numel() == 0:
         return compute_maps(images)
+    batch, _, height, width = images.shape
     sizes = image_sizes(images, smallest)
     if all(size == (height, width) for size in sizes):
         return compute_maps(images)
