@@ -49,7 +49,7 @@ def test_compiled_classifier_trains_to_the_same_losses(tool) -> None:
     want, got = losses(tool, config), losses(tool, config, 'compile.backend=aot_eager')
 
     assert len(want) == 2
-    assert got == pytest.approx(want, rel=1e-4)
+    assert got == pytest.approx(want, abs=2e-4)  # logs have four digits
 
 
 @pytest.mark.slow
