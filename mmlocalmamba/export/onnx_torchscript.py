@@ -45,11 +45,42 @@ def rms_norm(g: Any, x: Any, normalized_shape: list[int], weight: Any, eps: floa
     return g.op('Mul', g.op('Div', x, root), weight).setType(x.type())
 
 
+@parse_args('v', 'is')
+def adaptive_avg_pool2d(g: Any, x: Any, output_size: list[int]) -> Any:
+    """Average over windows of any size: the exporter has none of its own unless the map is a multiple of the output.
+
+    A window is a rectangle, so its mean is one over rows of one over columns: a product with a matrix on either side.
+    """
+    if list(output_size) == [1, 1]:
+        return g.op('GlobalAveragePool', x)
+    shape = g.op('Shape', x)
+    over_rows, over_columns = (
+        _window_means(g, g.op('Gather', shape, g.op('Constant', value_t=torch.tensor(axis))), count)
+        for axis, count in zip((2, 3), output_size, strict=True)
+    )
+    return g.op('MatMul', g.op('MatMul', over_rows, x), g.op('Transpose', over_columns, perm_i=[1, 0]))
+
+
+def _window_means(g: Any, length: Any, count: int) -> Any:
+    """Give the matrix (count, length) of means over the windows from floor(i L / count) to ceil((i + 1) L / count)."""
+    zero, one = (g.op('Constant', value_t=torch.tensor(value)) for value in (0, 1))
+    windows = g.op('Constant', value_t=torch.arange(count).unsqueeze(1))
+    divisor = g.op('Constant', value_t=torch.tensor(count))
+    start = g.op('Div', g.op('Mul', windows, length), divisor)
+    past = g.op('Mul', g.op('Add', windows, one), length)
+    end = g.op('Div', g.op('Add', past, g.op('Constant', value_t=torch.tensor(count - 1))), divisor)
+    position = g.op('Range', zero, length, one)
+    inside = g.op('And', g.op('GreaterOrEqual', position, start), g.op('Less', position, end))
+    size = g.op('Cast', g.op('Sub', end, start), to_i=torch.onnx.TensorProtoDataType.FLOAT)
+    return g.op('Div', g.op('Cast', inside, to_i=torch.onnx.TensorProtoDataType.FLOAT), size)
+
+
 SYMBOLICS: dict[str, Callable[..., Any]] = {
     'mmlocalmamba::scan_orders': orders_as_constant,
     'mmlocalmamba::of_traced_size': of_traced_size,
     'mmlocalmamba::recurrence': recurrence,
     'aten::rms_norm': rms_norm,
+    'aten::adaptive_avg_pool2d': adaptive_avg_pool2d,
 }
 
 

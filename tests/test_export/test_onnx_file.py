@@ -53,6 +53,25 @@ def test_onnx_file_refuses_another_size_with_as_many_tokens(tmp_path) -> None:
         onnx_session(path).run(None, {'image': torch.randn(1, 3, 64, 32).numpy()})
 
 
+class Pools(torch.nn.Module):
+    """Pool a map of a size that the exporter does not know, as it does not that of the backbones' maps."""
+
+    sizes = (1, 3, 6, (2, 5), 11)
+
+    def forward(self, image):
+        x = image[:, :, : image.shape[2], : image.shape[3]]
+        return tuple(torch.nn.functional.adaptive_avg_pool2d(x, size) for size in self.sizes)
+
+
+@pytest.mark.parametrize('size', [(6, 12), (7, 10), (2, 3)])
+def test_adaptive_pooling_to_any_size(size, tmp_path) -> None:
+    path = tmp_path / 'pools.onnx'
+    export_onnx(Pools(), torch.randn(2, 3, *size), path)
+
+    for batch in (1, 3):
+        assert onnx_difference(path, Pools(), torch.randn(batch, 3, *size)) < 1e-6
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(torch.__version__ < (2, 6), reason='the exporter of programs has no translation table before 2.6')
 def test_exporter_of_programs_agrees(tmp_path) -> None:
