@@ -322,7 +322,7 @@ from mmengine.hub import get_config
 
 cfg = Config.fromfile('mine.py')
 assert mmlocalmamba.__file__.startswith({target!r}), mmlocalmamba.__file__
-assert cfg.model.backbone == dict(type='mmlocalmamba.LocalVMamba', arch='tiny', drop_path_rate=0.3), cfg.model.backbone
+assert cfg.model.backbone == dict(type='mmlocalmamba.LocalVMamba', arch='tiny', drop_path_rate=0.3, padding='skip')
 assert cfg.default_scope == 'mmdet'
 assert '_scope_' not in cfg.model  # MaskRCNN is mmdet's
 shipped = get_config('mmlocalmamba::mask_rcnn_localvmamba_t_1x.py')
