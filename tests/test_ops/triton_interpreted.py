@@ -13,7 +13,8 @@ from mmlocalmamba.ops import ScanInputs, local_selective_scan
 from mmlocalmamba.ops.backends import triton
 from mmlocalmamba.ops.backends.triton import ScanSettings, default_settings, set_rule
 
-from .problems import Problem, assert_agrees, in_factors, make_problem, map_tensors, run, tensors_of
+from .problems import Problem, assert_agrees, in_factors, make_problem, map_tensors, run, tensors_of, truth
+from .test_extreme_numbers import assert_same, spoiled
 
 SMALL = {'forward_channels': 4, 'backward_channels': 4, 'tile': 4}
 
@@ -108,6 +109,18 @@ def test_large_and_tiny_steps() -> None:
         problem.inputs.dt[:, row] = step
 
     assert_agrees(triton, problem, 1e-5)
+
+
+@pytest.mark.parametrize('factors', [False, True])
+@pytest.mark.parametrize(
+    'case', ['dt of inf', 'dt of -inf', 'dt of nan', 'u of inf', 'B of 1e30', 'bias of -10000', 'rates']
+)
+def test_extreme_numbers(case, factors) -> None:
+    # Channels and states fill no block, so that lanes past the last one are there to spoil sums.
+    problem = make_problem(2, 3, ('h', 'w2_flip'), channels=5, d_state=3, dtype=torch.float32)
+    problem = spoiled(in_factors(problem, 2) if factors else problem, case)
+
+    assert_same(run(triton, problem), truth(problem), 4e-6)
 
 
 def test_empty_batch_and_empty_map() -> None:

@@ -32,7 +32,10 @@ def short_config(base: Path, **settings) -> Path:
 def losses(tool, config: Path, *options: str) -> list[float]:
     """Train, and give the loss of each iteration."""
     folder = Path('_'.join(['run', *options]))
-    tool('train').main([str(config), '--work-dir', str(folder), *(['--cfg-options', *options] if options else [])])
+    # Without a name of its own, a run that starts in the same second writes into the log of the one before.
+    tool('train').main(
+        [str(config), '--work-dir', str(folder), '--cfg-options', f'experiment_name={folder.name}', *options]
+    )
     return logged_losses(folder)
 
 

@@ -23,6 +23,9 @@ PART_OF_OPERATION = {
     'merge_and_normalise': GATES,
     'add_rotate_rms_norm': NORMS,
     'scan_orders': REST,
+    'resize_map': REST,
+    'of_traced_size': REST,
+    'recurrence': SELECTIVE_SCAN,
 }
 
 # An operation itself, 'mmlocalmamba::name', or what torch.library calls its node of the graph.

@@ -86,3 +86,26 @@ def test_another_model_is_refused(saved):
 def test_a_prefix_that_nothing_has_is_refused(saved):
     with pytest.raises(ValueError, match="prefix='encoder'"):
         load_backbone(vmamba(), saved(vmamba().state_dict()), prefix='encoder')
+
+
+def test_a_model_with_init_cfg_that_is_used_without_it_warns_once(caplog) -> None:
+    cfg = dict(type='Pretrained', checkpoint='weights.pth')
+    model = LocalVMamba('micro', init_cfg=cfg)
+
+    for _ in range(2):
+        model(torch.zeros(1, 3, 32, 32))
+
+    assert caplog.text.count('used with random weights: call init_weights() first') == 1
+
+
+def test_a_model_that_was_initialised_or_loaded_does_not_warn(caplog, tmp_path) -> None:
+    torch.save(LocalVMamba('micro').state_dict(), tmp_path / 'weights.pth')
+    cfg = dict(type='Pretrained', checkpoint=str(tmp_path / 'weights.pth'))
+    initialised, loaded, plain = (LocalVMamba('micro', init_cfg=given) for given in (cfg, cfg, None))
+    initialised.init_weights()
+    loaded.load_state_dict(LocalVMamba('micro').state_dict())
+
+    for model in (initialised, loaded, plain):
+        model(torch.zeros(1, 3, 32, 32))
+
+    assert 'random weights' not in caplog.text

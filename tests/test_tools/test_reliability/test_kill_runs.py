@@ -28,7 +28,10 @@ def test_killed_searches_resume_to_the_same_weights(repo_dir, tmp_path) -> None:
 
     assert done.returncode == 0, done.stdout[-3000:]
     row = Path(tmp_path, 'out/report.md').read_text().splitlines()[2].split(' | ')
-    assert row[2:] == ['4', '1', '1', '1', '1', '0 |']
+    *kills, differ = row[2:]
+    # A kill that comes too late is made up for by another one, so that there may be more of a kind.
+    assert all(int(number) >= least for number, least in zip(kills, (4, 1, 1, 1, 1), strict=True)), kills
+    assert differ == '0 |'
 
 
 @pytest.fixture

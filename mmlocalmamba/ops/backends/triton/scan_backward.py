@@ -109,7 +109,7 @@ def segment_gradient_kernel(
         in_d = (d < dim) | WHOLE
         in_state = in_d[:, None] & in_n[None, :]
         at_state = d[:, None] * d_state + n[None, :]
-        rate = decay_rate(tl.load(A + k * dim * d_state + at_state, mask=in_state, other=0), LOG_A)
+        rate = decay_rate(tl.load(A + k * dim * d_state + at_state, mask=in_state, other=-1), LOG_A)
         at_g, at_C = grad + b * g_sb + k * g_sk, C + b * C_sb + k * C_sk
         at_order = order + k * length
         first = segment * segment_length
@@ -251,9 +251,10 @@ def _project_gradients(
         position = tile + t
         _, row = step_at(order, position, end, num_tokens, SPATIAL)
         at = (position - start)[:, None] * BLOCK_D + c[None, :]
-        # Steps past the end have a step size of 0 that is no softplus.
-        slope = tl.where((position < end)[:, None], softplus_slope(tl.load(deltas + at)), 0)
-        d_raw = tl.load(d_deltas + at, mask=(position < end)[:, None], other=0) * slope
+        # Steps past the end have a step size of 0 that is no softplus; channels past the last one may have NaN.
+        in_use = (position < end)[:, None] & (d < dim)[None, :]
+        slope = tl.where(in_use, softplus_slope(tl.load(deltas + at)), 0)
+        d_raw = tl.load(d_deltas + at, mask=in_use, other=0) * slope
         d_bias += tl.sum(d_raw, axis=0)
         if BLOCK_R > 0:
             low = load_dt(dt, order, position, end, num_tokens, d, dim, rank, dt_sl, dt_sd, SPATIAL, BLOCK_R)
@@ -307,7 +308,7 @@ def gradient_kernel(
         in_state = in_d[:, None] & in_n[None, :]
         at_state = d[:, None] * d_state + n[None, :]
         scan = b * directions + k
-        rate = decay_rate(tl.load(A + k * dim * d_state + at_state, mask=in_state, other=0), LOG_A)
+        rate = decay_rate(tl.load(A + k * dim * d_state + at_state, mask=in_state, other=-1), LOG_A)
         skip = tl.load(D + k * dim + d, mask=in_d, other=0)
         at_u, at_g = u + b * u_sb + k * u_sk, grad + b * g_sb + k * g_sk
         at_B, at_C, at_order = B + b * B_sb + k * B_sk, C + b * C_sb + k * C_sk, order + k * length

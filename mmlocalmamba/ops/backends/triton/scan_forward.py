@@ -41,7 +41,7 @@ def forward_kernel(
         in_d = (d < dim) | WHOLE
         in_state = in_d[:, None] & in_n[None, :]
         at_state = d[:, None] * d_state + n[None, :]
-        rate = decay_rate(tl.load(A + k * dim * d_state + at_state, mask=in_state, other=0), LOG_A)
+        rate = decay_rate(tl.load(A + k * dim * d_state + at_state, mask=in_state, other=-1), LOG_A)
         state = tl.zeros((BLOCK_D, BLOCK_N), dtype=dtype)
         own = scan * segments
         if LOCAL:

@@ -137,12 +137,16 @@ def dot(x, y, dtype: tl.constexpr):
 
 @triton.jit
 def step_sizes(low, dt_weight, bias, position, end, d, dim, rank, BLOCK_R: tl.constexpr):
-    """Give the step sizes (T, D) of a tile from what ``load_dt`` loaded; 0 from ``end`` on, so that nothing changes."""
+    """Give the step sizes (T, D) of a tile from what ``load_dt`` loaded.
+
+    They are 0 from ``end`` on, so that nothing changes, and for channels past the last one: a low rank that is infinite
+    would make them NaN, and sums over the channels with them.
+    """
     raw = low.to(bias.dtype)
     if BLOCK_R > 0:
         weight = load_dt_weight(dt_weight, d, dim, rank, low.dtype, BLOCK_R)
         raw = dot(low, tl.trans(weight), bias.dtype)
-    return tl.where((position < end)[:, None], softplus(raw + bias[None, :]), 0)
+    return tl.where((position < end)[:, None] & (d < dim)[None, :], softplus(raw + bias[None, :]), 0)
 
 
 @triton.jit
