@@ -14,7 +14,7 @@ import mmlocalmamba  # before any mm package
 from mmlocalmamba.compat.checkpoint_loaders import FINDER, REFUSAL, without_config
 from mmlocalmamba.compat.torch_load import FORCE_SAFE
 
-ROOT = Path(mmlocalmamba.__file__).parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = {
     'detector': str(ROOT / 'configs/demo/mask_rcnn_localvmamba_micro_shapes.py'),
     'segmenter': str(ROOT / 'configs/demo/upernet_localvim_micro_shapes.py'),
