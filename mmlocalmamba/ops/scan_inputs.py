@@ -142,6 +142,18 @@ class ScanInputs(NamedTuple):
                     f'{name} has shape {tuple(value.shape)}, but u {tuple(u.shape)} and A {tuple(A.shape)} want {shape}'
                 )
 
+    def check_dense(self) -> None:
+        """Check that no tensor is sparse, for back ends of PyTorch operations, which fail at any one of them.
+
+        Raises:
+            ValueError: If one is.
+        """
+        for name, value in zip(self._fields, self, strict=True):
+            if isinstance(value, Tensor) and value.layout != torch.strided:
+                raise ValueError(
+                    f'{name} has the layout {value.layout}, but the scan takes dense tensors: use to_dense()'
+                )
+
     def _check_num_tokens(self) -> None:
         if self.num_tokens is None:
             if not self.is_spatial:

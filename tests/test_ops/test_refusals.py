@@ -5,7 +5,10 @@ import torch
 
 from fuzz_calls import GATE, OPERATIONS, Call, Draw
 from fuzz_ops import _backward_arguments
+from mmlocalmamba.ops import local_selective_scan
 from mmlocalmamba.ops.backends import cpu
+
+from .problems import make_problem
 
 pytestmark = pytest.mark.skipif(cpu.why_not('cpu') is not None, reason='the C++ library is not built')
 
@@ -74,6 +77,15 @@ def test_what_is_no_tensor(name, key, wrong) -> None:
         OPERATIONS[name].public(call.arguments)
     with pytest.raises((TypeError, ValueError, RuntimeError), match=f'{key}|{name}'):
         getattr(torch.ops.mmlocalmamba, name)(**call.arguments)
+
+
+@pytest.mark.parametrize('backend', ['chunked', 'reference'])
+@pytest.mark.parametrize('name', ['u', 'dt', 'C'])
+def test_sparse_tensors_in_back_ends_of_pytorch(name, backend) -> None:
+    inputs = make_problem(2, 3, ('h',), dtype=torch.float32).inputs
+    sparse = inputs._replace(**{name: getattr(inputs, name).detach().to_sparse()})
+    with pytest.raises(ValueError, match=f'{name} has the layout torch.sparse_coo, but the scan takes dense tensors'):
+        local_selective_scan(sparse, backend)
 
 
 @pytest.mark.parametrize('change', ['shorter', 'none', 'no dimensions'])

@@ -80,6 +80,7 @@ class _Scan:
     """One call's inputs, cut into segments and chunks."""
 
     def __init__(self, inputs: ScanInputs) -> None:
+        inputs.check_dense()
         check_order(inputs.order, inputs.map_tokens)
         u, order = inputs.u, inputs.order
         self.spatial, self.compute = inputs.is_spatial, inputs.compute_dtype

@@ -43,6 +43,7 @@ def selective_scan_naive(inputs: ScanInputs) -> Tensor:
 
 def _in_scan_order(inputs: ScanInputs) -> list[Tensor]:
     """Give u, dt, A, B, C, D and dt_bias in the compute dtype, tokens as (Bt, L_scan, K, features)."""
+    inputs.check_dense()
     check_order(inputs.order, inputs.map_tokens)
     tokens = [inputs.u, inputs.dt, inputs.B, inputs.C]
     if inputs.is_spatial:
