@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .test_results import Boxes, TestResults
+from .saved_results import Boxes, TestResults
 
 NOTHING = '(nothing)'
 """The extra class of detectors: a row for boxes where no object is, a column for objects without a box."""

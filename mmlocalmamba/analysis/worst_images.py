@@ -12,7 +12,7 @@ from matplotlib.patches import Patch, Rectangle
 from mmlocalmamba.datasets.image_folder import read_rgb
 
 from .confusion import match_boxes, pixel_confusion
-from .test_results import Boxes, TestedImage, TestResults, color_of
+from .saved_results import Boxes, TestedImage, TestResults, color_of
 
 QUALITY = {'detection': 'F1', 'segmentation': 'mIoU', 'classification': 'score of the true class'}
 """What images are ranked by, from 0 to 1."""

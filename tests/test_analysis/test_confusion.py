@@ -3,7 +3,7 @@ import pytest
 
 from mmlocalmamba.analysis.confusion import confusion_matrix, iou, match_boxes, pixel_confusion
 from mmlocalmamba.analysis.plot_confusion import plot_confusion
-from mmlocalmamba.analysis.test_results import Boxes, TestedImage
+from mmlocalmamba.analysis.saved_results import Boxes, TestedImage
 from mmlocalmamba.analysis.worst_images import rank_images
 
 

@@ -11,7 +11,7 @@ import argparse
 from mmlocalmamba.analysis.confusion import NOTHING, confusion_matrix
 from mmlocalmamba.analysis.figure_files import add_out_argument, save_figure
 from mmlocalmamba.analysis.plot_confusion import plot_confusion
-from mmlocalmamba.analysis.test_results import TestResults
+from mmlocalmamba.analysis.saved_results import TestResults
 from mmlocalmamba.engine.cli import load_config, make_parser
 
 

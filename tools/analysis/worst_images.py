@@ -9,7 +9,7 @@ import mmlocalmamba  # isort: skip  # before any mm package: puts the stand-in f
 import argparse
 
 from mmlocalmamba.analysis.figure_files import add_out_argument, save_figure
-from mmlocalmamba.analysis.test_results import TestResults
+from mmlocalmamba.analysis.saved_results import TestResults
 from mmlocalmamba.analysis.worst_images import QUALITY, plot_worst_images, rank_images
 from mmlocalmamba.engine.cli import load_config, make_parser
 
