@@ -30,7 +30,6 @@ from mmlocalmamba.models.weights.classifiers import classifier_from_published
 from mmlocalmamba.models.weights.files import read_state_dict
 
 _POOLINGS = ('avg', '')
-_HEAD = 'head.fc'
 
 
 class TimmModel(nn.Module):
@@ -255,7 +254,7 @@ def _default_cfg(name: str) -> dict[str, Any]:
         mean=IMAGENET_DEFAULT_MEAN,
         std=IMAGENET_DEFAULT_STD,
         first_conv='backbone.patch_embed.proj' if plain else 'backbone.patch_embed',
-        classifier=_HEAD,
+        classifier='head.fc',
         license='apache-2.0',
         custom_load=True,
     )

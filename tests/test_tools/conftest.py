@@ -9,6 +9,7 @@ from types import ModuleType
 
 import numpy as np
 import pytest
+import torch
 
 import mmlocalmamba  # noqa: F401  before mmdet
 
@@ -76,6 +77,24 @@ def seg_config(tmp_path) -> Path:
     path = tmp_path / 'fcn_tiny.py'
     path.write_text(SEG_CONFIG)
     return path
+
+
+@pytest.fixture
+def detector(det_config, model_state) -> list[str]:
+    """Arguments that name an untrained detector."""
+    return _arguments(det_config, model_state, 'det.pth')
+
+
+@pytest.fixture
+def segmenter(seg_config, model_state) -> list[str]:
+    """Arguments that name an untrained segmenter."""
+    return _arguments(seg_config, model_state, 'seg.pth')
+
+
+def _arguments(config: Path, model_state, checkpoint: str) -> list[str]:
+    torch.manual_seed(0)
+    torch.save({'state_dict': model_state(config)}, checkpoint)
+    return ['--config', str(config), '--checkpoint', checkpoint, '--device', 'cpu']
 
 
 def make_coco(root: Path, count: int) -> None:

@@ -12,22 +12,6 @@ from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
 
-@pytest.fixture
-def detector(det_config, model_state) -> list[str]:
-    """Arguments that name a detector."""
-    torch.manual_seed(0)
-    torch.save({'state_dict': model_state(det_config)}, 'det.pth')
-    return ['--config', str(det_config), '--checkpoint', 'det.pth', '--device', 'cpu']
-
-
-@pytest.fixture
-def segmenter(seg_config, model_state) -> list[str]:
-    """Arguments that name a segmenter."""
-    torch.manual_seed(0)
-    torch.save({'state_dict': model_state(seg_config)}, 'seg.pth')
-    return ['--config', str(seg_config), '--checkpoint', 'seg.pth', '--device', 'cpu']
-
-
 def predictions(folder: str) -> list[dict]:
     return json.loads(Path(folder, 'predictions.json').read_text())['predictions']
 

@@ -51,20 +51,6 @@ def classifier(model_state) -> list[str]:
 
 
 @pytest.fixture
-def detector(det_config, model_state) -> list[str]:
-    torch.manual_seed(0)
-    torch.save({'state_dict': model_state(det_config)}, 'det.pth')
-    return ['--config', str(det_config), '--checkpoint', 'det.pth', '--device', 'cpu']
-
-
-@pytest.fixture
-def segmenter(seg_config, model_state) -> list[str]:
-    torch.manual_seed(0)
-    torch.save({'state_dict': model_state(seg_config)}, 'seg.pth')
-    return ['--config', str(seg_config), '--checkpoint', 'seg.pth', '--device', 'cpu']
-
-
-@pytest.fixture
 def figures(tool, monkeypatch):
     """Run a tool; returns the figures that it saved, as PNG and SVG."""
 
